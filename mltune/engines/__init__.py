@@ -1,0 +1,21 @@
+"""Engines propose trials and see that they run; this package never imports mlflow."""
+
+from __future__ import annotations
+
+from mltune.engines._base import AskTellEngine, Driver, Engine, Report
+from mltune.engines._points import ENUMERATED, count_points
+from mltune.engines._spec import Method, Search, Spec, ask_seed, trial_seed
+
+__all__ = [
+    "ENUMERATED",
+    "AskTellEngine",
+    "Driver",
+    "Engine",
+    "Method",
+    "Report",
+    "Search",
+    "Spec",
+    "ask_seed",
+    "count_points",
+    "trial_seed",
+]

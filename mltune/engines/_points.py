@@ -1,0 +1,87 @@
+"""Points that mltune enumerates itself, identically for every engine: grid, random, qmc and manual."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Protocol
+
+from mltune.engines._spec import Method, Search, ask_seed
+from mltune.space import Params
+
+ENUMERATED: Mapping[str, Method] = MappingProxyType(
+    {
+        "grid": Method(),
+        "manual": Method(),
+        "qmc": Method(packages=("scipy",), note="qmc draws each conditional parameter independently of the others"),
+        "random": Method(),
+    }
+)
+
+
+class Points(Protocol):
+    """A fixed sequence of points; the same index always gives the same point."""
+
+    def __getitem__(self, index: int, /) -> Params: ...
+
+
+class _Random:
+    def __init__(self, search: Search) -> None:
+        self._search = search
+
+    def __getitem__(self, index: int) -> Params:
+        return self._search.space.sample(random.Random(ask_seed(self._search.seed, index)))
+
+
+class _Sobol:
+    """Scrambled Sobol' points (Owen 1998, as in SciPy), each parameter with a dimension of its own."""
+
+    _BLOCK = 256
+
+    def __init__(self, search: Search) -> None:
+        from scipy.stats.qmc import Sobol
+
+        self._space = search.space
+        self._sobol = Sobol(len(search.space), scramble=True, rng=search.seed)
+        self._drawn: list[Sequence[float]] = []
+
+    def __getitem__(self, index: int) -> Params:
+        while index >= len(self._drawn):
+            self._drawn.extend(self._sobol.random(self._BLOCK).tolist())
+        return self._space.at(self._drawn[index])
+
+
+def enumerate_points(search: Search) -> Points | None:
+    """The points of an enumerated algorithm after the ``initial`` ones; None for the engine's own algorithms.
+
+    Raises:
+        SpaceError: ``grid`` over a parameter whose values cannot be listed.
+    """
+    match search.algorithm.name:
+        case "grid":
+            return _grid_without_initial(search)
+        case "manual":
+            return []
+        case "qmc":
+            return _Sobol(search)
+        case "random":
+            return _Random(search)
+    return None
+
+
+def count_points(search: Search) -> int | None:
+    """How many points there are in all, ``initial`` ones included; None where they are endless."""
+    if search.algorithm.name not in ("grid", "manual"):
+        return None
+    rest = _grid_without_initial(search) if search.algorithm.name == "grid" else []
+    return len(search.initial) + len(rest)
+
+
+def _grid_without_initial(search: Search) -> list[Params]:
+    taken = {_key(point) for point in search.initial}
+    return [point for point in search.space.grid() if _key(point) not in taken]
+
+
+def _key(point: Params) -> frozenset[tuple[str, type, object]]:
+    return frozenset((name, type(value), value) for name, value in point.items())

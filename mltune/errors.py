@@ -1,0 +1,89 @@
+"""The exception tree.
+
+MltuneError
+├── RequestError (ValueError)              the request is wrong; nothing was created    exit code 2
+│   ├── SpaceError                         the search space or a point in it
+│   ├── ObjectiveError                     the objective cannot be imported or sent to a worker
+│   ├── MissingPackageError (ImportError)  an engine or algorithm needs a package
+│   └── StoreUnavailableError              the tracking server does not answer
+├── StudyFailedError (RuntimeError)        the study ran and failed                     exit code 1
+├── StudyInterrupted                       a signal ended the study                     exit code 130, 143
+└── TrialPruned                            raised inside an objective by ``trial.report``
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+class MltuneError(Exception):
+    """Everything that mltune raises on purpose."""
+
+
+class RequestError(MltuneError, ValueError):
+    """The request is wrong: what must hold, what was given, what to do.
+
+    Args:
+        faults: One sentence, or all the sentences at once.
+    """
+
+    def __init__(self, faults: str | Sequence[str]) -> None:
+        self.faults: tuple[str, ...] = (faults,) if isinstance(faults, str) else tuple(faults)
+        super().__init__("\n".join(self.faults))
+
+    def __reduce__(self) -> tuple[type[RequestError], tuple[tuple[str, ...]]]:
+        return (type(self), (self.faults,))
+
+
+class SpaceError(RequestError):
+    """A search space, or a point in it, breaks a rule."""
+
+
+class ObjectiveError(RequestError):
+    """The objective cannot be imported, or cannot travel to a worker."""
+
+
+class MissingPackageError(RequestError, ImportError):
+    """A package that the request needs is not installed."""
+
+
+class StoreUnavailableError(RequestError):
+    """The tracking store cannot be used."""
+
+
+class StudyFailedError(MltuneError, RuntimeError):
+    """The study ran and failed; ``run_id`` names its parent run."""
+
+    def __init__(self, reason: str, run_id: str) -> None:
+        self.reason = reason
+        self.run_id = run_id
+        super().__init__(reason, run_id)
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+class StudyInterrupted(MltuneError):  # noqa: N818 - it is no error
+    """A signal ended the study; ``signum`` says which, ``run_id`` names its parent run."""
+
+    def __init__(self, signum: int, run_id: str) -> None:
+        self.signum = signum
+        self.run_id = run_id
+        super().__init__(signum, run_id)
+
+    def __str__(self) -> str:
+        return f"study {self.run_id} was interrupted by signal {self.signum}"
+
+
+class TrialPruned(MltuneError):  # noqa: N818 - it is no error
+    """The scheduler stopped this trial. Let it pass through the objective."""
+
+
+def nearest(name: object, known: Iterable[str]) -> str:
+    """The end of a sentence that offers the nearest known name, else all of them."""
+    names = sorted(known)
+    close = difflib.get_close_matches(str(name), names, n=1)
+    if close:
+        return f"did you mean '{close[0]}'?"
+    return f"known: {', '.join(names)}" if names else "none are known"

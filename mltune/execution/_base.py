@@ -1,0 +1,142 @@
+"""What travels between the driver and those who run objectives."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from mltune.space import Params
+
+
+class Isolation(StrEnum):
+    """Where objectives run: each in a worker process, or in the driver's own."""
+
+    PROCESS = "process"
+    NONE = "none"
+
+
+@dataclass(frozen=True)
+class ObjectiveRef:
+    """An objective by name: ``module:function``, importable from ``folder``."""
+
+    module: str
+    function: str
+    folder: str
+
+    def __str__(self) -> str:
+        return f"{self.module}:{self.function}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What is the same for all trials of a study.
+
+    Attributes:
+        objective: A name that the worker imports, or a function as cloudpickle's bytes.
+        metric: The study's metric.
+        environment: Variables of the worker's process, such as the tracking store's address.
+    """
+
+    objective: ObjectiveRef | bytes
+    metric: str
+    environment: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One trial to run."""
+
+    number: int
+    params: Params
+    seed: int
+    run_id: str
+    experiment_id: str
+
+
+@dataclass(frozen=True)
+class Reported:
+    """A running trial reported the metrics of a step, and waits for an answer.
+
+    Attributes:
+        timestamp: Milliseconds since 1970.
+    """
+
+    number: int
+    step: int
+    metrics: Mapping[str, float]
+    timestamp: int
+
+
+@dataclass(frozen=True)
+class Returned:
+    """The objective returned metrics.
+
+    Attributes:
+        model_id: The last model that ``trial.log_model`` logged.
+    """
+
+    metrics: Mapping[str, float]
+    model_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """The objective let :class:`~mltune.errors.TrialPruned` pass."""
+
+    model_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Raised:
+    """The objective raised; ``traceback`` as Python prints it."""
+
+    error: str
+    traceback: str
+
+
+@dataclass(frozen=True)
+class Died:
+    """The worker ended in the middle of the trial; ``how`` in words."""
+
+    how: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A trial ended, in one of four ways."""
+
+    number: int
+    outcome: Returned | Pruned | Raised | Died
+
+
+Message = Reported | Ended
+
+
+class Executor(ABC):
+    """Runs tasks, at most ``n_jobs`` at once; used by one thread only."""
+
+    @abstractmethod
+    def start(self, setup: Setup) -> None:
+        """Make ready to run; called once, before all else.
+
+        Raises:
+            RequestError: The objective cannot be imported, or what was asked for is not there.
+        """
+
+    @abstractmethod
+    def submit(self, task: Task) -> None:
+        """Run a task; the caller sees to it that a worker is free."""
+
+    @abstractmethod
+    def next(self) -> Message:
+        """Wait for the next message; called only while a task runs."""
+
+    @abstractmethod
+    def answer(self, number: int, *, stop: bool) -> None:
+        """Answer the trial's last report."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End all workers and whatever they started; running tasks are lost. May be called twice."""

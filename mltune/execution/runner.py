@@ -1,0 +1,137 @@
+"""Run one objective, in a fresh thread of whichever process this is."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pickle
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mltune.errors import ObjectiveError, TrialPruned
+from mltune.execution._base import Ended, ObjectiveRef, Pruned, Raised, Reported, Returned, Setup, Task
+from mltune.tracking import attach, models
+from mltune.trial import Trial, as_metrics
+
+Objective = Callable[[Trial], Any]
+Report = Callable[[Reported], bool]
+
+
+class Runner:
+    """A study's objective, loaded once in this process.
+
+    Args:
+        setup: What is the same for all trials.
+        report: Sends a report to the driver and returns whether the trial is to stop.
+
+    Raises:
+        ObjectiveError: The objective cannot be loaded here.
+    """
+
+    def __init__(self, setup: Setup, report: Report) -> None:
+        self._metric = setup.metric
+        self._report = report
+        self._objective = load_objective(setup.objective)
+
+    def run(self, task: Task) -> Ended:
+        """Run the objective; never raises, whatever user code does."""
+        outcome: list[Returned | Pruned | Raised] = []
+        thread = threading.Thread(
+            target=lambda: outcome.append(self._attached(task)), name=f"trial-{task.number}", daemon=True
+        )
+        thread.start()
+        thread.join()
+        return Ended(task.number, outcome[0])
+
+    def _attached(self, task: Task) -> Returned | Pruned | Raised:
+        services = _Services(task, self._report)
+        trial = Trial(
+            task.params,
+            number=task.number,
+            seed=task.seed,
+            metric=self._metric,
+            run_id=task.run_id,
+            services=services,
+        )
+        try:
+            with attach.attached(task.run_id, task.experiment_id):
+                return Returned(as_metrics(self._objective(trial), self._metric), services.model_id)
+        except TrialPruned:
+            return Pruned(services.model_id)
+        except BaseException as error:
+            return Raised(_one_line(error), _user_traceback(error))
+
+
+class _Services:
+    """What a trial needs of its worker."""
+
+    def __init__(self, task: Task, report: Report) -> None:
+        self._task = task
+        self._report = report
+        self.model_id: str | None = None
+
+    def report(self, step: int, metrics: Mapping[str, float]) -> bool:
+        return self._report(Reported(self._task.number, step, metrics, int(time.time() * 1000)))
+
+    def log_model(self, model: Any, name: str, **options: Any) -> str:
+        self.model_id = models.log_model(
+            model, name, run_id=self._task.run_id, experiment_id=self._task.experiment_id, **options
+        )
+        return self.model_id
+
+
+def load_objective(source: ObjectiveRef | bytes) -> Objective:
+    """Import the objective by name, or unpickle it.
+
+    Raises:
+        ObjectiveError: It cannot be had, or is no function; one sentence.
+    """
+    if isinstance(source, bytes):
+        try:
+            return pickle.loads(source)  # type: ignore[no-any-return]
+        except Exception as error:
+            raise ObjectiveError(f"the objective must load in a worker, but there {_one_line(error)}") from error
+    _put_first(source.folder)
+    try:
+        found = getattr(importlib.import_module(source.module), source.function, None)
+    except BaseException as error:
+        raise ObjectiveError(
+            f"`objective` must be importable from {source.folder}, but importing '{source.module}' "
+            f"failed: {_one_line(error)}"
+        ) from error
+    if not callable(found):
+        raise ObjectiveError(
+            f"`objective` must name a function in module '{source.module}' "
+            f"({getattr(sys.modules[source.module], '__file__', source.folder)}), but it has no '{source.function}'"
+        )
+    return found  # type: ignore[no-any-return]
+
+
+def _put_first(folder: str) -> None:
+    if folder in sys.path:
+        sys.path.remove(folder)
+    sys.path.insert(0, folder)
+
+
+def _one_line(error: BaseException) -> str:
+    """Type and message, and where user code stood, on one line."""
+    text = " ".join("".join(traceback.format_exception_only(error)).split())
+    frames = traceback.extract_tb(error.__traceback__)
+    users = [frame for frame in frames if not _is_ours(frame.filename) and "importlib" not in frame.filename]
+    return f"{text} ({users[-1].filename}, line {users[-1].lineno})" if users else text
+
+
+def _user_traceback(error: BaseException) -> str:
+    """The traceback from the objective on, without mltune's own frames above it."""
+    tb = error.__traceback__
+    while tb is not None and tb.tb_next is not None and _is_ours(tb.tb_frame.f_code.co_filename):
+        tb = tb.tb_next
+    return "".join(traceback.format_exception(type(error), error, tb))
+
+
+def _is_ours(filename: str) -> bool:
+    return os.path.dirname(filename) == os.path.dirname(__file__)

@@ -1,0 +1,93 @@
+"""A worker process of the local executor: one objective after the other, until the driver is gone.
+
+The main thread reads the driver's messages, so that it notices the driver's end while user code runs
+in a thread of its own; whatever the user's code started dies with the worker's process group.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import queue
+import signal
+import sys
+import threading
+from multiprocessing.connection import Connection
+from typing import Any
+
+from mltune.errors import ObjectiveError
+from mltune.execution._base import Reported, Setup, Task
+
+_EXIT_GRACE = 2.0  # seconds that exit handlers and user threads get once the driver has closed the channel
+
+
+class _Channel:
+    """The connection to the driver; user threads may share it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.answers: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+
+    def send(self, message: Any) -> None:
+        with self._lock:
+            self.connection.send(message)
+
+    def report(self, reported: Reported) -> bool:
+        self.send(reported)
+        return self.answers.get()
+
+
+def main(fd: int) -> None:
+    """Serve the driver at the other end of a socket."""
+    _die_with_the_driver()
+    channel = _Channel(Connection(fd))
+    with contextlib.suppress(EOFError, ConnectionError):
+        _serve(channel)
+    timer = threading.Timer(_EXIT_GRACE, _kill_group)
+    timer.daemon = True
+    timer.start()
+    sys.exit(0)
+
+
+def _serve(channel: _Channel) -> None:
+    setup: Setup = channel.connection.recv()
+    os.environ.update(setup.environment)
+    from mltune.execution.runner import Runner  # after the environment: it imports mlflow and user code
+
+    try:
+        runner = Runner(setup, channel.report)
+    except ObjectiveError as error:
+        channel.send(error)
+        return
+    channel.send(None)
+    busy = threading.Event()
+
+    def run(task: Task) -> None:
+        ended = runner.run(task)
+        busy.clear()
+        channel.send(ended)
+
+    try:
+        while True:
+            message: Task | bool = channel.connection.recv()
+            if isinstance(message, bool):
+                channel.answers.put(message)
+            else:
+                busy.set()
+                threading.Thread(target=run, args=(message,), daemon=True).start()
+    except (EOFError, ConnectionError):
+        if busy.is_set():
+            _kill_group()
+
+
+def _kill_group() -> None:
+    os.killpg(0, signal.SIGKILL)
+
+
+def _die_with_the_driver() -> None:
+    """On Linux the kernel ends the worker with the driver, even while a C extension holds the GIL."""
+    with contextlib.suppress(OSError, AttributeError):
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)

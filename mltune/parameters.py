@@ -1,0 +1,368 @@
+"""The three kinds of parameter: Float, Int and Categorical. Both ends of every range are included."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from decimal import Decimal
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+from mltune.errors import SpaceError
+
+Value = bool | int | float | str | None
+Params = Mapping[str, Value]
+When = Mapping[str, Sequence[Value]]
+
+
+def same(a: Value, b: Value) -> bool:
+    """Equality that keeps ``1``, ``1.0``, ``True`` and ``"1"`` apart."""
+    return type(a) is type(b) and a == b
+
+
+class Parameter:
+    """What the three kinds of parameter have in common: they contain, draw and list values."""
+
+    kind: ClassVar[str]
+    when: When | None
+
+    def contains(self, value: object) -> bool:
+        """Whether the value may be used as it is, its type included."""
+        raise NotImplementedError
+
+    def coerce(self, value: Any) -> Any:
+        """The value in the parameter's own type, where nothing is lost by it."""
+        return _plain(value)
+
+    def at(self, u: float) -> Value:
+        """The value at the fraction ``u`` of the range; uniform (or log-uniform) for a uniform ``u``.
+
+        Args:
+            u: From 0 to 1, both included.
+        """
+        raise NotImplementedError
+
+    def grid(self) -> list[Value] | None:
+        """Every value in order, or None where they cannot be listed."""
+        raise NotImplementedError
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, as in a study file; what has its default is left out."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+        kept = {name: value for name, value in values.items() if value is not None and value is not False}
+        if self.when:
+            kept["when"] = {parent: list(allowed) for parent, allowed in self.when.items()}
+        if "choices" in kept:
+            kept["choices"] = list(kept["choices"])
+        return {"type": self.kind, **kept}
+
+
+class _Range(Parameter):
+    """A numeric range; ``Float`` and ``Int`` say how its numbers are read."""
+
+    low: Any
+    high: Any
+    log: bool
+    step: Any
+
+    def _check(self) -> None:
+        faults = self._check_numbers() or self._check_range()
+        if not isinstance(self.log, bool):
+            faults.append(f"`log` must be true or false, but got {self.log!r}")
+        faults += _freeze_when(self)
+        if faults:
+            raise SpaceError(faults)
+
+    def _check_numbers(self) -> list[str]:
+        faults = []
+        for name in ("low", "high", "step"):
+            value = getattr(self, name)
+            if name == "step" and value is None:
+                continue
+            number = self._number(value)
+            if number is None:
+                faults.append(f"`{name}` must be {self._is_a}, but got {value!r}")
+            else:
+                object.__setattr__(self, name, number)
+        return faults
+
+    def _check_range(self) -> list[str]:
+        given = f"(low={self.low!r}, high={self.high!r})"
+        faults = []
+        if self.low > self.high:
+            faults.append(f"`low <= high` must hold, but got {given}")
+        if self.log and self.low <= 0:
+            faults.append(f"`low > 0` must hold where `log` is true, but got low={self.low!r}")
+        if self.step is None:
+            return faults
+        if self.log:
+            faults.append(f"`log` excludes `step`, but got step={self.step!r}: remove one of them")
+        if self.step <= 0:
+            faults.append(f"`step > 0` must hold, but got step={self.step!r}")
+        elif self.low <= self.high and not self._divides():
+            faults.append(
+                f"`high - low` must be a multiple of `step`, but got {given[:-1]}, step={self.step!r}): "
+                f"use high={self._on_grid(math.floor((self.high - self.low) / self.step))!r}"
+            )
+        return faults
+
+    _is_a: ClassVar[str]
+
+    def _number(self, value: Any) -> Any:
+        raise NotImplementedError
+
+    def _divides(self) -> bool:
+        raise NotImplementedError
+
+    def _on_grid(self, index: int) -> Any:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Float(_Range):
+    """A real number in ``[low, high]``.
+
+    Args:
+        low: Smallest value, included.
+        high: Largest value, included.
+        log: Draw uniformly in the logarithm; needs ``low > 0``, excludes ``step``.
+        step: Only ``low + k * step``; must divide ``high - low``.
+        when: ``{parent: [values]}``; the parameter exists only where every parent has one of them.
+
+    Raises:
+        SpaceError: A rule is broken; all faults at once.
+
+    >>> Float(0.1, 0.3, step=0.1).grid()
+    [0.1, 0.2, 0.3]
+    """
+
+    kind: ClassVar[str] = "float"
+    _is_a: ClassVar[str] = "a finite number"
+
+    low: float
+    high: float
+    log: bool = False
+    step: float | None = None
+    when: When | None = None
+
+    def __init__(
+        self, low: float, high: float, *, log: bool = False, step: float | None = None, when: When | None = None
+    ) -> None:
+        _assign(self, low=low, high=high, log=log, step=step, when=when)
+        self._check()
+
+    def contains(self, value: object) -> bool:
+        if type(value) is not float or not self.low <= value <= self.high:
+            return False
+        return self.step is None or self.snap(value) == value
+
+    def coerce(self, value: Any) -> Any:
+        value = _plain(value)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return self.snap(float(value)) if self.low <= value <= self.high else float(value)
+        if isinstance(value, float) and math.isclose(self.snap(value), value, rel_tol=1e-9, abs_tol=1e-12):
+            return self.snap(value)
+        return value
+
+    def snap(self, value: float) -> float:
+        """The nearest value of the parameter."""
+        value = min(max(value, self.low), self.high)
+        return value if self.step is None else self._on_grid(round((value - self.low) / self.step))
+
+    def at(self, u: float) -> Value:
+        if self.step is not None:
+            count = round((self.high - self.low) / self.step) + 1
+            return self._on_grid(min(int(u * count), count - 1))
+        if self.log:
+            return self.snap(math.exp(math.log(self.low) + u * (math.log(self.high) - math.log(self.low))))
+        return self.snap(self.low * (1 - u) + self.high * u)
+
+    def grid(self) -> list[Value] | None:
+        if self.step is None:
+            return [self.low] if self.low == self.high else None
+        return [self._on_grid(i) for i in range(round((self.high - self.low) / self.step) + 1)]
+
+    def _number(self, value: Any) -> float | None:
+        if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+            return None
+        return float(value)
+
+    def _divides(self) -> bool:
+        assert self.step is not None
+        width = self.high - self.low
+        return abs(round(width / self.step) * self.step - width) <= 1e-9 * max(abs(self.low), abs(self.high))
+
+    def _on_grid(self, index: int) -> float:
+        """``low + index * step`` in decimal arithmetic, so that 0.1 + 2 * 0.1 is 0.3; the last is ``high`` itself."""
+        assert self.step is not None
+        value = float(Decimal(repr(self.low)) + index * Decimal(repr(self.step)))
+        return self.high if abs(self.high - value) < self.step / 2 and self._divides() else value
+
+
+@dataclass(frozen=True)
+class Int(_Range):
+    """A whole number in ``[low, high]``; arguments as for :class:`Float`.
+
+    >>> Int(1, 3).grid()
+    [1, 2, 3]
+    """
+
+    kind: ClassVar[str] = "int"
+    _is_a: ClassVar[str] = "a whole number"
+
+    low: int
+    high: int
+    log: bool = False
+    step: int | None = None
+    when: When | None = None
+
+    def __init__(
+        self, low: int, high: int, *, log: bool = False, step: int | None = None, when: When | None = None
+    ) -> None:
+        _assign(self, low=low, high=high, log=log, step=step, when=when)
+        self._check()
+
+    def contains(self, value: object) -> bool:
+        return type(value) is int and self.low <= value <= self.high and (value - self.low) % (self.step or 1) == 0
+
+    def coerce(self, value: Any) -> Any:
+        value = _plain(value)
+        return int(value) if isinstance(value, float) and value.is_integer() else value
+
+    def at(self, u: float) -> Value:
+        if self.log:
+            low, high = math.log(self.low - 0.5), math.log(self.high + 0.5)
+            return min(max(round(math.exp(low + u * (high - low))), self.low), self.high)
+        count = (self.high - self.low) // (self.step or 1) + 1
+        return self._on_grid(min(int(u * count), count - 1))
+
+    def grid(self) -> list[Value] | None:
+        return list(range(self.low, self.high + 1, self.step or 1))
+
+    def _number(self, value: Any) -> int | None:
+        if isinstance(value, bool):
+            return None
+        if isinstance(value, Integral):
+            return int(value)
+        return int(float(value)) if isinstance(value, Real) and float(value).is_integer() else None
+
+    def _divides(self) -> bool:
+        assert self.step is not None
+        return (self.high - self.low) % self.step == 0
+
+    def _on_grid(self, index: int) -> int:
+        return self.low + index * (self.step or 1)
+
+
+@dataclass(frozen=True)
+class Categorical(Parameter):
+    """One of some scalars, kept apart by type: ``1``, ``1.0``, ``"1"``, ``True`` and ``None`` all differ.
+
+    Args:
+        choices: At least one boolean, number, string or None, none of them twice.
+        when: As for :class:`Float`.
+
+    Raises:
+        SpaceError: A rule is broken; all faults at once.
+    """
+
+    kind: ClassVar[str] = "categorical"
+
+    choices: tuple[Value, ...]
+    when: When | None = None
+
+    def __init__(self, choices: Sequence[Value], *, when: When | None = None) -> None:
+        listed = choices if isinstance(choices, (list, tuple)) else None
+        _assign(self, choices=tuple(_plain(c) for c in listed or ()), when=when)
+        faults = [] if listed is not None else [f"`choices` must be a list, but got {choices!r}"]
+        faults += self._check_choices() if listed is not None else []
+        faults += _freeze_when(self)
+        if faults:
+            raise SpaceError(faults)
+
+    def _check_choices(self) -> list[str]:
+        if not self.choices:
+            return ["`choices` must hold at least one value, but it is empty"]
+        wrong = [c for c in self.choices if not _is_scalar(c)]
+        if wrong:
+            return [f"each of `choices` must be a boolean, finite number, string or null, but got {wrong[0]!r}"]
+        twice = [c for i, c in enumerate(self.choices) if any(same(c, d) for d in self.choices[:i])]
+        return [f"`choices` must differ, but {twice[0]!r} is there twice"] if twice else []
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Categorical):
+            return NotImplemented
+        return self.to_dict() == other.to_dict() and [*map(type, self.choices)] == [*map(type, other.choices)]
+
+    def __hash__(self) -> int:
+        return hash(self.choices)
+
+    def contains(self, value: object) -> bool:
+        return any(type(value) is type(c) and value == c for c in self.choices)
+
+    def index(self, value: Value) -> int:
+        """The place of a choice.
+
+        Raises:
+            ValueError: It is none of the choices.
+        """
+        for i, choice in enumerate(self.choices):
+            if same(value, choice):
+                return i
+        raise ValueError(f"{value!r} is none of {list(self.choices)}")
+
+    def at(self, u: float) -> Value:
+        return self.choices[min(int(u * len(self.choices)), len(self.choices) - 1)]
+
+    def grid(self) -> list[Value] | None:
+        return list(self.choices)
+
+
+KINDS: Mapping[str, type[Float] | type[Int] | type[Categorical]] = {
+    "categorical": Categorical,
+    "float": Float,
+    "int": Int,
+}
+
+
+def _assign(parameter: Parameter, **values: Any) -> None:
+    for name, value in values.items():
+        object.__setattr__(parameter, name, value)
+
+
+def _plain(value: Any) -> Any:
+    """A NumPy scalar as the Python value it holds; anything else as it is."""
+    return value.item() if hasattr(value, "item") and getattr(value, "ndim", None) == 0 else value
+
+
+def _is_scalar(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or type(value) in (bool, int, str)
+
+
+def _freeze_when(parameter: Parameter) -> list[str]:
+    """Turn ``when`` into plain tuples, or say what is wrong with it."""
+    when = parameter.when
+    if when is None:
+        return []
+    if not isinstance(when, Mapping) or not when:
+        return [f"`when` must map a parent to a list of its values, but got {when!r}"]
+    wrong = [parent for parent, allowed in when.items() if not isinstance(allowed, (list, tuple)) or not allowed]
+    if wrong:
+        return [f"`when.{wrong[0]}` must be a list of values, but got {when[wrong[0]]!r}"]
+    _assign(parameter, when={str(parent): tuple(_plain(v) for v in allowed) for parent, allowed in when.items()})
+    return []
+
+
+def spell(parameter: Parameter) -> str:
+    """The values of a parameter in words, for a sentence."""
+    if isinstance(parameter, Categorical):
+        return f"one of {list(parameter.choices)}"
+    if isinstance(parameter, (Float, Int)):
+        step = f" in steps of {parameter.step}" if parameter.step is not None else ""
+        return (
+            f"{'a float' if isinstance(parameter, Float) else 'an int'} from {parameter.low} to {parameter.high}{step}"
+        )
+    raise TypeError(parameter)

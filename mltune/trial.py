@@ -1,0 +1,203 @@
+"""One evaluation of the objective: the handle that user code holds, and its frozen record."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from numbers import Real
+from typing import Any, Protocol
+
+from mltune.errors import TrialPruned
+from mltune.space import Params
+
+
+class TrialState(StrEnum):
+    """What became of a trial; stored as the tag ``mltune.state``."""
+
+    RUNNING = "RUNNING"
+    COMPLETE = "COMPLETE"
+    PRUNED = "PRUNED"
+    FAILED = "FAILED"
+    INTERRUPTED = "INTERRUPTED"
+
+
+class Reason(StrEnum):
+    """Why a trial FAILED; stored as the tag ``mltune.reason``."""
+
+    EXCEPTION = "exception"
+    NAN = "nan"
+    MISSING_METRIC = "missing-metric"
+    TIMEOUT = "timeout"
+    WORKER_DIED = "worker-died"
+
+
+class Direction(StrEnum):
+    """Whether a smaller or a larger metric is better."""
+
+    MINIMIZE = "minimize"
+    MAXIMIZE = "maximize"
+
+    def better(self, value: float, than: float | None) -> bool:
+        """Whether ``value`` beats ``than``; anything beats None, ties beat nothing."""
+        if than is None:
+            return True
+        return value < than if self is Direction.MINIMIZE else value > than
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrozenTrial:
+    """What is known of a trial at one moment.
+
+    Attributes:
+        number: Place in the study, from 0.
+        params: The point that was evaluated; inactive conditional parameters are absent.
+        seed: What the objective should seed itself with.
+        value: The returned study metric (COMPLETE), the last reported one (PRUNED), else None.
+        metrics: All returned metrics (COMPLETE), else the last reported ones.
+        reports: Step to reported study metric, in the order of the steps.
+        duration: Seconds.
+    """
+
+    number: int
+    params: Params
+    seed: int
+    state: TrialState = TrialState.RUNNING
+    value: float | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    reports: Mapping[int, float] = field(default_factory=dict)
+    run_id: str | None = None
+    reason: Reason | None = None
+    duration: float | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the trial has a final state that counts."""
+        return self.state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED)
+
+
+class TrialServices(Protocol):
+    """What a worker does for the trial that it runs."""
+
+    def report(self, step: int, metrics: Mapping[str, float]) -> bool:
+        """Send the metrics of one step; True when the trial is to stop."""
+
+    def log_model(self, model: Any, name: str, **options: Any) -> str:
+        """Log a model to the trial's run; its LoggedModel id."""
+
+
+class _Alone:
+    """A trial outside of any study: reports are accepted, models are not logged."""
+
+    def report(self, step: int, metrics: Mapping[str, float]) -> bool:
+        return False
+
+    def log_model(self, model: Any, name: str, **options: Any) -> str:
+        return ""
+
+
+class Trial:
+    """What an objective receives: ``train(trial) -> float`` or ``-> {metric: float}``.
+
+    Built by hand it runs an objective outside of any study, to debug or test it:
+
+    >>> trial = Trial({"learning_rate": 0.1})
+    >>> trial.report(0.5, step=0)
+    >>> trial.params["learning_rate"]
+    0.1
+
+    Attributes:
+        params: The values to train with; inactive conditional parameters are absent.
+        number: Place in the study, from 0.
+        seed: A seed of this trial's own, the same whenever the study is run with its seed.
+        run_id: The nested MLflow run, None outside of a study.
+    """
+
+    def __init__(
+        self,
+        params: Mapping[str, Any],
+        *,
+        number: int = 0,
+        seed: int = 0,
+        metric: str = "value",
+        run_id: str | None = None,
+        services: TrialServices | None = None,
+    ) -> None:
+        self.params = dict(params)
+        self.number = number
+        self.seed = seed
+        self.run_id = run_id
+        self._metric = metric
+        self._services: TrialServices = services if services is not None else _Alone()
+        self._last_step: int | None = None
+        self._stopped = False
+
+    def report(self, metrics: float | Mapping[str, float], *, step: int) -> None:
+        """Log the metrics of one step and ask the scheduler whether to go on.
+
+        Args:
+            metrics: The study's metric, or several metrics by name.
+            step: An integer that grows from report to report, such as the epoch.
+
+        Raises:
+            TrialPruned: The scheduler stopped this trial; let it pass.
+            ValueError: The step does not grow, or a metric is not a number.
+        """
+        if self._stopped:
+            raise TrialPruned(f"trial {self.number} was already stopped")
+        step = self._next_step(step)
+        self._stopped = self._services.report(step, as_metrics(metrics, self._metric))
+        if self._stopped:
+            raise TrialPruned(f"the scheduler stopped trial {self.number} at step {step}")
+
+    def log_model(self, model: Any, name: str = "model", **options: Any) -> str:
+        """Log a model to this trial's run, as a LoggedModel that loads without mltune.
+
+        Args:
+            model: A scikit-learn estimator, a ``torch.nn.Module`` or an ``mlflow.pyfunc.PythonModel``.
+            name: The LoggedModel's name.
+            **options: ``input_example`` (a few rows: gives the model its signature),
+                ``signature``, ``pip_requirements``, ``metadata``.
+
+        Returns:
+            The LoggedModel's id; empty outside of a study.
+        """
+        return self._services.log_model(model, name, **options)
+
+    def _next_step(self, step: int) -> int:
+        if isinstance(step, bool) or not hasattr(step, "__index__"):
+            raise ValueError(f"`step` must be an integer, but got {step!r}")
+        step = step.__index__()
+        if self._last_step is not None and step <= self._last_step:
+            raise ValueError(f"`step` must grow from report to report, but {step} came after {self._last_step}")
+        self._last_step = step
+        return step
+
+    def __repr__(self) -> str:
+        return f"Trial(number={self.number}, params={self.params})"
+
+
+def as_metrics(returned: Any, metric: str) -> dict[str, float]:
+    """Metrics by name as plain floats, from a number or a mapping of numbers.
+
+    Raises:
+        ValueError: Something in it is not a number.
+    """
+    items = returned.items() if isinstance(returned, Mapping) else [(metric, returned)]
+    return {str(name): _as_float(value, str(name)) for name, value in items}
+
+
+def _as_float(value: Any, name: str) -> float:
+    if hasattr(value, "item"):  # a NumPy or torch scalar; more than one element raises ValueError or RuntimeError
+        with contextlib.suppress(ValueError, RuntimeError):
+            value = value.item()
+    if not isinstance(value, Real):
+        raise ValueError(f"metric '{name}' must be a number, but got {type(value).__name__} {str(value)[:80]!r}")
+    return float(value)
+
+
+def is_finite(value: float | None) -> bool:
+    """Whether there is a value, neither NaN nor infinite."""
+    return value is not None and math.isfinite(value)
