@@ -1,0 +1,48 @@
+"""mltune: hyperparameter search as a native part of MLflow.
+
+Importing it loads no engine and no mlflow, and changes nothing in the process.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mltune.errors import MltuneError, RequestError, StudyFailedError, StudyInterrupted, TrialPruned
+from mltune.space import Categorical, Float, Int, SearchSpace
+from mltune.trial import Direction, FrozenTrial, Reason, Trial, TrialState
+
+if TYPE_CHECKING:
+    from mltune.study import StudyResult, tune
+
+__all__ = [
+    "Categorical",
+    "Direction",
+    "Float",
+    "FrozenTrial",
+    "Int",
+    "MltuneError",
+    "Reason",
+    "RequestError",
+    "SearchSpace",
+    "StudyFailedError",
+    "StudyInterrupted",
+    "StudyResult",
+    "Trial",
+    "TrialPruned",
+    "TrialState",
+    "tune",
+]
+
+_LAZY = ("StudyResult", "tune")  # they import mlflow
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        from mltune import study
+
+        return getattr(study, name)
+    raise AttributeError(f"module 'mltune' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -7,13 +7,16 @@ MltuneError
 │   ├── MissingPackageError (ImportError)  an engine or algorithm needs a package
 │   └── StoreUnavailableError              the tracking server does not answer
 ├── StudyFailedError (RuntimeError)        the study ran and failed                     exit code 1
-├── StudyInterrupted                       a signal ended the study                     exit code 130, 143
 └── TrialPruned                            raised inside an objective by ``trial.report``
+
+KeyboardInterrupt
+└── StudyInterrupted                       a signal ended the study                     exit code 130, 143
 """
 
 from __future__ import annotations
 
 import difflib
+import signal
 from collections.abc import Iterable, Sequence
 
 
@@ -64,8 +67,8 @@ class StudyFailedError(MltuneError, RuntimeError):
         return self.reason
 
 
-class StudyInterrupted(MltuneError):  # noqa: N818 - it is no error
-    """A signal ended the study; ``signum`` says which, ``run_id`` names its parent run."""
+class StudyInterrupted(KeyboardInterrupt):
+    """A signal ended the study: its runs are closed, ``run_id`` names the parent run."""
 
     def __init__(self, signum: int, run_id: str) -> None:
         self.signum = signum
@@ -73,7 +76,7 @@ class StudyInterrupted(MltuneError):  # noqa: N818 - it is no error
         super().__init__(signum, run_id)
 
     def __str__(self) -> str:
-        return f"study {self.run_id} was interrupted by signal {self.signum}"
+        return f"study {self.run_id} was interrupted by {signal.Signals(self.signum).name}"
 
 
 class TrialPruned(MltuneError):  # noqa: N818 - it is no error

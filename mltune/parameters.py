@@ -16,6 +16,9 @@ Params = Mapping[str, Value]
 When = Mapping[str, Sequence[Value]]
 
 
+_EXACT = 2**53  # up to here floats hold every whole number
+
+
 def same(a: Value, b: Value) -> bool:
     """Equality that keeps ``1``, ``1.0``, ``True`` and ``"1"`` apart."""
     return type(a) is type(b) and a == b
@@ -41,6 +44,11 @@ class Parameter:
         Args:
             u: From 0 to 1, both included.
         """
+        raise NotImplementedError
+
+    @property
+    def count(self) -> int | None:
+        """How many values there are, or None where they cannot be listed."""
         raise NotImplementedError
 
     def grid(self) -> list[Value] | None:
@@ -94,12 +102,16 @@ class _Range(Parameter):
             faults.append(f"`low <= high` must hold, but got {given}")
         if self.log and self.low <= 0:
             faults.append(f"`low > 0` must hold where `log` is true, but got low={self.low!r}")
+        if not math.isfinite(self.high - self.low):
+            faults.append(f"`high - low` must be a finite number, but got {given}")
         if self.step is None:
             return faults
         if self.log:
             faults.append(f"`log` excludes `step`, but got step={self.step!r}: remove one of them")
         if self.step <= 0:
             faults.append(f"`step > 0` must hold, but got step={self.step!r}")
+        elif not self.high - self.low <= _EXACT * self.step:
+            faults.append(f"`step` must leave at most 2**53 values, but got {given[:-1]}, step={self.step!r})")
         elif self.low <= self.high and not self._divides():
             faults.append(
                 f"`high - low` must be a multiple of `step`, but got {given[:-1]}, step={self.step!r}): "
@@ -159,29 +171,33 @@ class Float(_Range):
 
     def coerce(self, value: Any) -> Any:
         value = _plain(value)
-        if isinstance(value, int) and not isinstance(value, bool):
-            return self.snap(float(value)) if self.low <= value <= self.high else float(value)
-        if isinstance(value, float) and math.isclose(self.snap(value), value, rel_tol=1e-9, abs_tol=1e-12):
-            return self.snap(value)
-        return value
+        if type(value) is int and abs(value) <= _EXACT:
+            value = float(value)
+        if type(value) is not float or not math.isfinite(value):
+            return value
+        near = self.snap(value)
+        return near if math.isclose(near, value, rel_tol=1e-9, abs_tol=1e-9 * (self.step or 0.0)) else value
 
     def snap(self, value: float) -> float:
         """The nearest value of the parameter."""
-        value = min(max(value, self.low), self.high)
+        value = float(min(max(value, self.low), self.high))
         return value if self.step is None else self._on_grid(round((value - self.low) / self.step))
 
     def at(self, u: float) -> Value:
-        if self.step is not None:
-            count = round((self.high - self.low) / self.step) + 1
-            return self._on_grid(min(int(u * count), count - 1))
+        if self.count is not None:
+            return self._on_grid(min(int(u * self.count), self.count - 1))
         if self.log:
             return self.snap(math.exp(math.log(self.low) + u * (math.log(self.high) - math.log(self.low))))
         return self.snap(self.low * (1 - u) + self.high * u)
 
+    @property
+    def count(self) -> int | None:
+        if self.low == self.high:
+            return 1
+        return None if self.step is None else round((self.high - self.low) / self.step) + 1
+
     def grid(self) -> list[Value] | None:
-        if self.step is None:
-            return [self.low] if self.low == self.high else None
-        return [self._on_grid(i) for i in range(round((self.high - self.low) / self.step) + 1)]
+        return None if self.count is None else [self._on_grid(i) for i in range(self.count)]
 
     def _number(self, value: Any) -> float | None:
         if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
@@ -195,7 +211,8 @@ class Float(_Range):
 
     def _on_grid(self, index: int) -> float:
         """``low + index * step`` in decimal arithmetic, so that 0.1 + 2 * 0.1 is 0.3; the last is ``high`` itself."""
-        assert self.step is not None
+        if self.step is None:
+            return self.low
         value = float(Decimal(repr(self.low)) + index * Decimal(repr(self.step)))
         return self.high if abs(self.high - value) < self.step / 2 and self._divides() else value
 
@@ -209,7 +226,7 @@ class Int(_Range):
     """
 
     kind: ClassVar[str] = "int"
-    _is_a: ClassVar[str] = "a whole number"
+    _is_a: ClassVar[str] = "a whole number within ±2**53"
 
     low: int
     high: int
@@ -234,18 +251,18 @@ class Int(_Range):
         if self.log:
             low, high = math.log(self.low - 0.5), math.log(self.high + 0.5)
             return min(max(round(math.exp(low + u * (high - low))), self.low), self.high)
-        count = (self.high - self.low) // (self.step or 1) + 1
-        return self._on_grid(min(int(u * count), count - 1))
+        return self._on_grid(min(int(u * self.count), self.count - 1))
+
+    @property
+    def count(self) -> int:
+        return (self.high - self.low) // (self.step or 1) + 1
 
     def grid(self) -> list[Value] | None:
         return list(range(self.low, self.high + 1, self.step or 1))
 
     def _number(self, value: Any) -> int | None:
-        if isinstance(value, bool):
-            return None
-        if isinstance(value, Integral):
-            return int(value)
-        return int(float(value)) if isinstance(value, Real) and float(value).is_integer() else None
+        whole = isinstance(value, Integral) or (isinstance(value, Real) and float(value).is_integer())
+        return int(value) if whole and not isinstance(value, bool) and abs(value) <= _EXACT else None
 
     def _divides(self) -> bool:
         assert self.step is not None
@@ -311,6 +328,10 @@ class Categorical(Parameter):
             if same(value, choice):
                 return i
         raise ValueError(f"{value!r} is none of {list(self.choices)}")
+
+    @property
+    def count(self) -> int:
+        return len(self.choices)
 
     def at(self, u: float) -> Value:
         return self.choices[min(int(u * len(self.choices)), len(self.choices) - 1)]

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from graphlib import CycleError, TopologicalSorter
+from posixpath import normpath
 from typing import Any
 
 from mltune.errors import SpaceError, nearest
@@ -125,7 +126,7 @@ class SearchSpace(Mapping[str, Parameter]):
         Raises:
             SpaceError: A parameter's values cannot be listed, or the points are too many.
         """
-        endless = [name for name, parameter in self.items() if parameter.grid() is None]
+        endless = [name for name, parameter in self.items() if parameter.count is None]
         if endless:
             raise SpaceError(
                 [
@@ -136,9 +137,10 @@ class SearchSpace(Mapping[str, Parameter]):
             )
         points: list[dict[str, Value]] = [{}]
         for name, parameter in self.items():
-            values = parameter.grid() or []
-            if len(points) * len(values) > _MAX_GRID:
+            active = sum(self.active(name, point) for point in points)
+            if len(points) + active * ((parameter.count or 1) - 1) > _MAX_GRID:
                 raise SpaceError(f"the grid must have at most {_MAX_GRID:,} points, but with '{name}' it has more")
+            values = parameter.grid() or []
             points = list(itertools.chain.from_iterable(self._extend(point, name, values) for point in points))
         return points
 
@@ -170,11 +172,11 @@ def _from_dict(given: Any) -> Parameter:
 
 
 def _name_faults(name: object) -> list[str]:
-    if isinstance(name, str) and _NAME.fullmatch(name) and len(name) <= _MAX_NAME:
+    if isinstance(name, str) and _NAME.fullmatch(name) and len(name) <= _MAX_NAME and normpath(name) == name:
         return []
     return [
-        f"a parameter's name must be at most {_MAX_NAME} letters, digits and _ - . : / or space "
-        f"(MLflow's rule for params), but got {name!r}"
+        f"a parameter's name must be at most {_MAX_NAME} letters, digits and _ - . : / or space, "
+        f"and a plain path where it has a / (MLflow's rules for params), but got {name!r}"
     ]
 
 
@@ -203,9 +205,9 @@ def _order(parameters: Mapping[str, Parameter]) -> tuple[list[str], list[str]]:
     order: list[str] = []
 
     def visit(name: str) -> None:
-        for parent in graph[name]:
-            visit(parent)
         if name not in order:
+            for parent in graph[name]:
+                visit(parent)
             order.append(name)
 
     for name in parameters:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from mltune.engines._base import AskTellEngine, Driver, Engine, Report
 from mltune.engines._points import ENUMERATED, count_points
-from mltune.engines._spec import Method, Search, Spec, ask_seed, trial_seed
+from mltune.engines._registry import EngineInfo, create_engine, get_engine, list_engines
+from mltune.engines._spec import Method, Option, Search, Spec, ask_seed, trial_seed
 
 __all__ = [
     "ENUMERATED",
     "AskTellEngine",
     "Driver",
     "Engine",
+    "EngineInfo",
     "Method",
+    "Option",
     "Report",
     "Search",
     "Spec",
     "ask_seed",
     "count_points",
+    "create_engine",
+    "get_engine",
+    "list_engines",
     "trial_seed",
 ]

@@ -20,7 +20,7 @@ from typing import ClassVar, Protocol
 from mltune.engines._points import ENUMERATED, enumerate_points
 from mltune.engines._spec import Method, Search, ask_seed
 from mltune.execution import Executor, Isolation, executor_for
-from mltune.space import Params, SearchSpace, Value
+from mltune.space import Params, Value
 from mltune.trial import FrozenTrial
 
 
@@ -66,8 +66,8 @@ class Engine(ABC):
 
     @classmethod
     @abstractmethod
-    def auto(cls, space: SearchSpace, n_trials: int) -> str:
-        """The algorithm that ``auto`` stands for."""
+    def auto(cls, search: Search, n_trials: int | None) -> str:
+        """The algorithm that ``auto`` stands for; ``n_trials`` is None where only time limits the study."""
 
     @abstractmethod
     def run(self, driver: Driver) -> None:
@@ -96,7 +96,7 @@ class AskTellEngine(Engine):
         self._points = enumerate_points(search)
 
     @classmethod
-    def auto(cls, space: SearchSpace, n_trials: int) -> str:
+    def auto(cls, search: Search, n_trials: int | None) -> str:
         return next((name for name in cls.algorithms if name not in ENUMERATED), "random")
 
     def ask(self, number: int, seed: int) -> dict[str, Value]:

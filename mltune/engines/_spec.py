@@ -25,18 +25,52 @@ class Spec:
 
 
 @dataclass(frozen=True)
+class Option:
+    """An option of an algorithm or a scheduler.
+
+    Attributes:
+        type: ``bool``, ``int``, ``float`` (whole numbers too) or ``str``.
+        default: What is used where the option is not given.
+        low: The smallest number that is accepted.
+    """
+
+    type: type[bool] | type[int] | type[float] | type[str]
+    default: Any
+    low: float | None = None
+
+    def accepts(self, value: object) -> bool:
+        """Whether the value may be given.
+
+        >>> Option(int, 10, low=1).accepts(0)
+        False
+        """
+        if isinstance(value, bool) and self.type is not bool:
+            return False
+        types = (int, float) if self.type is float else (self.type,)
+        return isinstance(value, types) and (self.low is None or value >= self.low)  # type: ignore[operator]
+
+    def __str__(self) -> str:
+        least = "" if self.low is None else f" of at least {self.low}"
+        return f"{'an' if self.type is int else 'a'} {self.type.__name__}{least}"
+
+
+@dataclass(frozen=True)
 class Method:
     """What an engine says of an algorithm or a scheduler that it offers.
 
     Attributes:
-        options: Name to the types that are accepted.
+        options: By name.
         packages: What must be importable.
         note: Said at the start of a study with conditional parameters.
     """
 
-    options: Mapping[str, tuple[type, ...]] = field(default_factory=dict)
+    options: Mapping[str, Option] = field(default_factory=dict)
     packages: tuple[str, ...] = ()
     note: str = ""
+
+    def complete(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The given options over the defaults."""
+        return {name: option.default for name, option in self.options.items()} | dict(options)
 
 
 @dataclass(frozen=True, kw_only=True)

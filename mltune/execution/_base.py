@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
+from typing import Any
 
 from mltune.space import Params
 
@@ -25,6 +27,12 @@ class ObjectiveRef:
     function: str
     folder: str
 
+    @classmethod
+    def parse(cls, name: str, folder: str | Path) -> ObjectiveRef:
+        """Read ``module:function``; the folder is made absolute."""
+        module, _, function = name.partition(":")
+        return cls(module, function, str(Path(folder).absolute()))
+
     def __str__(self) -> str:
         return f"{self.module}:{self.function}"
 
@@ -34,12 +42,13 @@ class Setup:
     """What is the same for all trials of a study.
 
     Attributes:
-        objective: A name that the worker imports, or a function as cloudpickle's bytes.
+        objective: A name that the worker imports, a function as cloudpickle's bytes, or, in the driver's own
+            process, the function itself.
         metric: The study's metric.
         environment: Variables of the worker's process, such as the tracking store's address.
     """
 
-    objective: ObjectiveRef | bytes
+    objective: ObjectiveRef | bytes | Callable[..., Any]
     metric: str
     environment: Mapping[str, str]
 

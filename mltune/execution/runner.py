@@ -84,7 +84,7 @@ class _Services:
         return self.model_id
 
 
-def load_objective(source: ObjectiveRef | bytes) -> Objective:
+def load_objective(source: ObjectiveRef | bytes | Objective) -> Objective:
     """Import the objective by name, or unpickle it.
 
     Raises:
@@ -95,6 +95,8 @@ def load_objective(source: ObjectiveRef | bytes) -> Objective:
             return pickle.loads(source)  # type: ignore[no-any-return]
         except Exception as error:
             raise ObjectiveError(f"the objective must load in a worker, but there {_one_line(error)}") from error
+    if not isinstance(source, ObjectiveRef):
+        return source
     _put_first(source.folder)
     try:
         found = getattr(importlib.import_module(source.module), source.function, None)

@@ -63,7 +63,7 @@ class PriceNet(nn.Module):
 
 
 class HousePriceModel(PythonModel):
-    """Predicts sale prices; it carries the scales, so that callers send rows of the CSV as they are."""
+    """Predicts sale prices from rows of the CSV as they are; the scales travel inside."""
 
     def __init__(self, network: PriceNet, features: Scale, prices: Scale) -> None:
         self.network = network

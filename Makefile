@@ -1,0 +1,41 @@
+# make demo    install, run the default study, say where to look
+# make test    the tests that CI runs
+VENV   := .venv
+PYTHON := $(VENV)/bin/python
+STAMP  := $(VENV)/.installed
+
+.PHONY: install demo test test-slow lint format screenshot
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml requirements/lock.txt
+	python3 -m venv $(VENV)
+	$(PYTHON) -m pip install --quiet --upgrade pip
+	$(PYTHON) -m pip install --quiet -c requirements/lock.txt torch==2.13.0
+	$(PYTHON) -m pip install --quiet -c requirements/lock.txt -e '.[ray,torch,dev]'
+	touch $@
+
+demo: install
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/mlflow run . --env-manager local
+	@echo
+	@echo "Every trial is a nested run now. Look at them:"
+	@echo "    $(VENV)/bin/mlflow ui        then open http://127.0.0.1:5000"
+
+test: install
+	$(PYTHON) -m pytest -m "not slow" -n 2 --dist loadfile
+
+# Minutes long: a fresh environment for `mlflow run`, every scikit-learn estimator, real training of whole grids.
+test-slow: install
+	UV_FIND_LINKS="$$($(PYTHON) -m pip config get global.find-links 2>/dev/null || true)" $(PYTHON) -m pytest -m slow --timeout 1800
+
+lint: install
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+format: install
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+screenshot: install
+	$(PYTHON) docs/screenshot.py

@@ -1,0 +1,113 @@
+"""The command line; no logic of its own."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mltune.errors import MltuneError, RequestError, StudyInterrupted
+
+app = typer.Typer(
+    name="mltune",
+    help="Hyperparameter search as a native part of MLflow.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "token_normalize_func": lambda token: token.replace("_", "-"),
+    },
+)
+
+
+@app.command()
+def run(
+    study: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study file.")],
+    engine: Annotated[str | None, typer.Option(help="optuna, ray or a plugin's name.")] = None,
+    algorithm: Annotated[
+        str | None, typer.Option(help="Who proposes: auto, grid, random, qmc, tpe, gp, cmaes, …")
+    ] = None,
+    scheduler: Annotated[str | None, typer.Option(help="Who stops early: none, asha, hyperband, median.")] = None,
+    n_trials: Annotated[int | None, typer.Option(help="Trials in all.")] = None,
+    n_jobs: Annotated[int | None, typer.Option(help="Trials at once.")] = None,
+    timeout: Annotated[str | None, typer.Option(help="Start no trial after this: seconds, or such as 10m.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Makes the study repeatable.")] = None,
+    register: Annotated[str | None, typer.Option(help="Register the best model under this name.")] = None,
+    experiment_name: Annotated[str | None, typer.Option(help="The MLflow experiment.")] = None,
+) -> None:
+    """Run a study file; options override its keys."""
+    options = {
+        "engine": engine,
+        "algorithm": algorithm,
+        "scheduler": scheduler,
+        "n_trials": n_trials,
+        "n_jobs": n_jobs,
+        "timeout": timeout,
+        "seed": seed,
+        "register": register,
+        "experiment_name": experiment_name,
+    }
+    from mltune.config import load_study_file
+    from mltune.display import make_display
+    from mltune.execution import ObjectiveRef
+
+    config = load_study_file(study, {key: value for key, value in options.items() if value is not None})
+    objective = ObjectiveRef.parse(str(config.objective), study.parent)
+
+    from mltune.study import run_study
+
+    run_study(config, objective, make_display())
+
+
+@app.command()
+def show(run_id: Annotated[str, typer.Argument(metavar="RUN_ID", help="The study's parent run.")]) -> None:
+    """Show a study and its trials, read from MLflow."""
+    from rich.console import Console
+
+    from mltune.tables import study_table
+    from mltune.tracking import connect, store
+
+    record = store.read_study(connect.connect().client, run_id)
+    Console(soft_wrap=True, highlight=False).print(study_table(record))
+
+
+@app.command()
+def engines() -> None:
+    """List the engines, with what they offer."""
+    from rich.console import Console
+
+    from mltune.engines import list_engines
+    from mltune.tables import engine_table
+
+    Console(soft_wrap=True, highlight=False).print(engine_table(list_engines()))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The ``mltune`` command: 0 done, 1 the study failed, 2 the request was wrong, 130 or 143 interrupted."""
+    sys.exit(_exit_code(arguments))
+
+
+def _exit_code(arguments: list[str] | None) -> int:
+    import os
+
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    try:
+        app(arguments)
+    except RequestError as error:
+        return _say(error.faults, 2)
+    except StudyInterrupted as error:
+        return _say([str(error)], 128 + error.signum)
+    except KeyboardInterrupt:
+        return 130
+    except MltuneError as error:
+        return _say([str(error)], 1)
+    return 0
+
+
+def _say(lines: Any, code: int) -> int:
+    for line in lines:
+        print(f"mltune: {line}", file=sys.stderr)
+    return code

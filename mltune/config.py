@@ -1,0 +1,183 @@
+"""The study file: the arguments of ``mltune.tune`` as YAML, with all faults told at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from mltune.engines import Spec
+from mltune.errors import RequestError, SpaceError, nearest
+from mltune.execution import Isolation
+from mltune.space import SearchSpace
+from mltune.trial import Direction
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
+
+
+def parse_duration(given: Any) -> Any:
+    """Seconds from a number or from text such as ``90``, ``90s``, ``10m``, ``1.5h``, ``2d``."""
+    if isinstance(given, str):
+        match = _DURATION.fullmatch(given.strip())
+        if match is None:
+            raise ValueError("must be seconds or a number with s, m, h or d, such as 10m")
+        return float(match[1]) * _UNITS[match[2] or "s"]
+    return given
+
+
+def _parse_spec(given: Any) -> Any:
+    """A name, or ``{name: asha, min_resource: 1}``."""
+    if isinstance(given, str):
+        return Spec(given)
+    if isinstance(given, Mapping) and isinstance(given.get("name"), str):
+        return Spec(given["name"], {str(key): value for key, value in given.items() if key != "name"})
+    if isinstance(given, Spec):
+        return given
+    raise ValueError("must be a name, or a mapping with `name` and options")
+
+
+def _parse_space(given: Any) -> Any:
+    return given if isinstance(given, SearchSpace) else SearchSpace(given)
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
+SpecField = Annotated[Spec, BeforeValidator(_parse_spec)]
+
+
+class StudyConfig(BaseModel):
+    """A study as it was asked for; the keys of a study file.
+
+    ``algorithm: auto`` and a missing ``seed`` or ``n_trials`` are settled when the study starts.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+    name: str = Field(min_length=1, max_length=200)
+    objective: str | None = Field(default=None, pattern=r"^[\w.]+:\w+$")
+    metric: str = Field(default="value", min_length=1, max_length=250, pattern=r"^[\w.\-:/ ]+$")
+    direction: Direction
+    space: Annotated[SearchSpace, BeforeValidator(_parse_space)]
+    initial: tuple[dict[str, Any], ...] = ()
+    engine: str = "optuna"
+    algorithm: SpecField = Spec("auto")
+    scheduler: SpecField = Spec("none")
+    n_trials: Annotated[int, Field(ge=1, strict=True)] | None = None
+    n_jobs: Annotated[int, Field(ge=1, strict=True)] = 1
+    timeout: Duration | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63, strict=True)] | None = None
+    resources: dict[str, float] = Field(default_factory=dict)
+    isolation: Isolation = Isolation.PROCESS
+    register_as: str | None = Field(default=None, alias="register", min_length=1)
+    experiment_name: str | None = Field(default=None, min_length=1)
+
+    def to_yaml(self) -> str:
+        """The study file that says the same."""
+        data = self.model_dump(mode="json", by_alias=True, exclude={"space", "algorithm", "scheduler"})
+        data = {key: value for key, value in data.items() if value not in (None, [], {})}
+        for name in ("algorithm", "scheduler"):
+            spec: Spec = getattr(self, name)
+            data[name] = {"name": spec.name, **spec.options} if spec.options else spec.name
+        return yaml.safe_dump(data | {"space": self.space.to_dict()}, sort_keys=False, allow_unicode=True)
+
+
+def validate(data: Mapping[str, Any]) -> StudyConfig:
+    """A study from plain data.
+
+    Raises:
+        RequestError: All that is wrong with it, one sentence each.
+    """
+    try:
+        return StudyConfig.model_validate(dict(data))
+    except ValidationError as error:
+        raise RequestError([fault for each in error.errors() for fault in _faults(each)]) from None
+
+
+def load_study_file(path: Path, overrides: Mapping[str, Any]) -> StudyConfig:
+    """Read a study file.
+
+    Args:
+        path: The YAML file.
+        overrides: Keys that take the place of the file's.
+
+    Raises:
+        RequestError: The file is not there, is no YAML mapping, or what it asks for is wrong.
+    """
+    config = validate({**_read(path), **overrides})
+    if config.objective is None:
+        raise RequestError("`objective` is missing: give the function to tune as module:function")
+    return config
+
+
+def _faults(error: Any) -> list[str]:
+    """A fault that pydantic found, in our words."""
+    cause = error.get("ctx", {}).get("error")
+    if isinstance(cause, SpaceError):
+        return list(cause.faults)
+    key = ".".join(str(part) for part in error["loc"])
+    known = [field.alias or name for name, field in StudyConfig.model_fields.items()]
+    match error["type"]:
+        case "extra_forbidden":
+            return [f"unknown key '{key}'; {nearest(key, known)}"]
+        case "missing":
+            return [f"`{key}` is missing"]
+        case "value_error":
+            return [f"`{key}` {cause}, but got {error['input']!r}"]
+        case "string_pattern_mismatch" if key == "objective":
+            return [f"`objective` must be module:function, such as train:train, but got {error['input']!r}"]
+    message = re.sub(r"^\w+ should ", "must ", error["msg"])
+    return [f"`{key}` {message}, but got {error['input']!r}"]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except FileNotFoundError:
+        raise RequestError(f"the study file must exist, but there is no {path}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"the study file must be readable text, but {path} is not: {error}") from None
+    except yaml.YAMLError as error:
+        raise RequestError(f"the study file must be YAML, but {path} is not: {_yaml_problem(error)}") from None
+    if not isinstance(data, dict):
+        raise RequestError(f"the study file must map keys to values, but {path} holds {type(data).__name__}")
+    return {str(key): value for key, value in data.items()}
+
+
+def _yaml_problem(error: yaml.YAMLError) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"{error.problem} (line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1})"
+    return str(error)
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain YAML: no tags, no key twice, and scalars as in YAML 1.2, where ``1e-3`` is a number and ``no`` a string."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own way
+        first: [
+            (tag, regexp)
+            for tag, regexp in resolvers
+            if tag not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:float")
+        ]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for i, key in enumerate(keys):
+            if key in keys[:i]:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key '{key}' is there twice", node.value[i][0].start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"true|True|TRUE|false|False|FALSE"), list("tTfF"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][-+]?\d+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"),
+    list("-+0123456789."),
+)

@@ -1,0 +1,401 @@
+"""Optuna: proposes with TPE, GP and CMA-ES, stops with ASHA, Hyperband and the median rule.
+
+Optuna's study is a mirror in memory, never the record. Each trial has the same number in it as in ours, every
+proposal comes from a new sampler with a seed of its own, and schedulers see reports only, so that both can be
+rebuilt from the trials of a study.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import logging
+import math
+import random
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, SuccessiveHalvingPruner
+from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, TPESampler
+from optuna.storages import InMemoryStorage
+
+from mltune.engines._base import AskTellEngine
+from mltune.engines._points import ENUMERATED
+from mltune.engines._spec import Method, Option, Search, ask_seed
+from mltune.errors import RequestError
+from mltune.space import Categorical, Float, Int, Parameter, Params, Value
+from mltune.trial import Direction, FrozenTrial, TrialState, is_finite
+
+_STUDY = "mltune"  # Hyperband chooses a trial's bracket by this name and the trial's number
+_WORST = 1e300  # stands for a report that is not finite; the pruners' percentiles need finite numbers
+_GP_TRIALS = 200  # there, a proposal of GP takes a quarter of a second
+
+
+class OptunaEngine(AskTellEngine):
+    """Ask/tell on top of Optuna's samplers and pruners."""
+
+    packages: ClassVar[tuple[str, ...]] = ("optuna",)
+    algorithms: ClassVar[Mapping[str, Method]] = MappingProxyType(
+        {
+            **ENUMERATED,
+            "cmaes": Method(
+                options={"n_startup_trials": Option(int, 1, low=1), "popsize": Option(int, None, low=2)},
+                packages=("cmaes",),
+                note="cmaes draws categorical and conditional parameters at random, independently of the others",
+            ),
+            "gp": Method(
+                options={"n_startup_trials": Option(int, 10, low=1)},
+                packages=("torch", "scipy"),
+                note="gp draws conditional parameters at random, independently of the others",
+            ),
+            "tpe": Method(
+                options={
+                    "n_startup_trials": Option(int, 10, low=1),
+                    "n_ei_candidates": Option(int, 24, low=1),
+                    "multivariate": Option(bool, True),
+                },
+            ),
+        }
+    )
+    schedulers: ClassVar[Mapping[str, Method]] = MappingProxyType(
+        {
+            "none": Method(),
+            "asha": Method(
+                options={
+                    "min_resource": Option(int, 1, low=1),
+                    "reduction_factor": Option(int, 4, low=2),
+                    "min_early_stopping_rate": Option(int, 0, low=0),
+                    "bootstrap_count": Option(int, 0, low=0),
+                },
+            ),
+            "hyperband": Method(
+                options={
+                    "min_resource": Option(int, 1, low=1),
+                    "max_resource": Option(int, 27, low=1),
+                    "reduction_factor": Option(int, 3, low=2),
+                },
+            ),
+            "median": Method(
+                options={
+                    "n_startup_trials": Option(int, 5, low=0),
+                    "n_warmup_steps": Option(int, 0, low=0),
+                    "interval_steps": Option(int, 1, low=1),
+                    "n_min_trials": Option(int, 1, low=1),
+                },
+            ),
+        }
+    )
+
+    def __init__(self, search: Search) -> None:
+        super().__init__(search)
+        self._proposals = None if search.algorithm.name in ENUMERATED else _Proposals(search, self._make_sampler)
+        self._stops = None if search.scheduler.name == "none" else _Stops(search.direction, self._make_pruner())
+
+    def _make_sampler(self, seed: int) -> BaseSampler:
+        spec = self.search.algorithm
+        options = self.algorithms[spec.name].complete(spec.options)
+        match spec.name:
+            case "cmaes":
+                return CmaEsSampler(seed=seed, warn_independent_sampling=False, **options)
+            case "gp":
+                return GPSampler(seed=seed, warn_independent_sampling=False, **options)
+        group = bool(self.search.space.conditional) and options["multivariate"]
+        return TPESampler(seed=seed, group=group, **options)
+
+    def _make_pruner(self) -> BasePruner:
+        spec = self.search.scheduler
+        options = self.schedulers[spec.name].complete(spec.options)
+        match spec.name:
+            case "asha":
+                return SuccessiveHalvingPruner(**options)
+            case "median":
+                return MedianPruner(**options)
+        if options["max_resource"] < options["min_resource"]:
+            raise RequestError(
+                f"scheduler hyperband: `min_resource <= max_resource` must hold, but got {options['min_resource']} "
+                f"and {options['max_resource']}: set `max_resource` to the last step that a trial reports"
+            )
+        return HyperbandPruner(**options)
+
+    @classmethod
+    def auto(cls, search: Search, n_trials: int | None) -> str:
+        """``grid`` where all points fit into ``n_trials``; ``gp`` for few trials; else ``tpe``.
+
+        A Gaussian process finds more in few trials, but it needs torch, learns nothing of conditional parameters,
+        little from trials that a scheduler stops, and takes longer for a proposal the more trials there are.
+        """
+        if n_trials is None:
+            return "tpe"
+        counts = [n_trials + 1 if each.count is None else each.count for each in search.space.values()]
+        if math.prod(counts) <= n_trials:
+            return "grid"
+        simple = not search.space.conditional and search.scheduler.name == "none"
+        installed = all(map(importlib.util.find_spec, cls.algorithms["gp"].packages))
+        return "gp" if simple and installed and n_trials <= _GP_TRIALS else "tpe"
+
+    def propose(self, number: int) -> Params:
+        params = super().propose(number)
+        if self._proposals is not None and number < len(self.search.initial):
+            self._proposals.adopt(number, params)
+        return params
+
+    def ask(self, number: int, seed: int) -> dict[str, Value]:
+        if self._proposals is None:
+            return super().ask(number, seed)
+        return self._proposals.ask(number, seed)
+
+    def tell(self, trial: FrozenTrial) -> None:
+        for mirror in (self._proposals, self._stops):
+            if mirror is not None:
+                mirror.tell(trial)
+
+    def should_prune(self, trial: FrozenTrial, step: int) -> bool:
+        return self._stops is not None and self._stops.should_prune(trial, step)
+
+
+class _Mirror:
+    """A study in Optuna's memory whose trials have our numbers; those not yet known are empty, running ones."""
+
+    def __init__(self, direction: Direction) -> None:
+        self._sign = 1.0 if direction is Direction.MINIMIZE else -1.0
+        self._storage = InMemoryStorage()
+        with _quiet():
+            self._study = optuna.create_study(study_name=_STUDY, storage=self._storage, direction=direction.value)
+        self._study_id = self._storage.get_study_id_from_name(_STUDY)
+
+    def _trial_id(self, number: int) -> int:
+        while self._storage.get_n_trials(self._study_id) <= number:
+            self._storage.create_new_trial(self._study_id)
+        return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+
+
+class _Proposals(_Mirror):
+    """What a sampler knows: all points, those in flight too, and what became of them.
+
+    Only TPE knows pruned trials. For GP and CMA-ES, which would ignore them and propose the like again, they
+    count as complete, and never as better than the best.
+    """
+
+    def __init__(self, search: Search, make_sampler: Callable[[int], BaseSampler]) -> None:
+        super().__init__(search.direction)
+        self._search = search
+        self._make_sampler = make_sampler
+        self._tpe = search.algorithm.name == "tpe"
+        self._cmaes = search.algorithm.name == "cmaes"
+        self._modelled = [name for name, each in search.space.items() if self._tpe or not each.when]
+        self._distributions = {name: to_distribution(search.space[name]) for name in self._modelled}
+        self._threads: Callable[[], AbstractContextManager[None]] = (
+            _one_torch_thread if search.algorithm.name == "gp" else nullcontext
+        )
+        self._known: set[int] = set()
+        self._best: float | None = None
+        if self._cmaes and not self._has_numbers():
+            raise RequestError(
+                "algorithm cmaes needs a Float or Int without `when`, but the space has none: choose tpe instead"
+            )
+
+    def _has_numbers(self) -> bool:
+        varying = [name for name in self._modelled if not self._distributions[name].single()]
+        return not varying or any(not isinstance(self._search.space[name], Categorical) for name in varying)
+
+    def ask(self, number: int, seed: int) -> dict[str, Value]:
+        self._known.add(number)
+        space, rng = self._search.space, random.Random(seed)
+        point: dict[str, Value] = {}
+        with _quiet(), self._threads():
+            trial = self._open(number, seed)
+            for name, parameter in space.items():
+                if not space.active(name, point):
+                    continue
+                if name in self._distributions:
+                    point[name] = from_optuna(parameter, _suggest(trial, name, self._distributions[name]))
+                else:
+                    point[name] = parameter.at(rng.random())
+        return point
+
+    def _open(self, number: int, seed: int) -> optuna.Trial:
+        """The trial of that number, to be sampled by a new sampler that reads all of the study anew."""
+        sampler = self._make_sampler(seed)
+        study = optuna.load_study(study_name=_STUDY, storage=self._storage, sampler=sampler)
+        return optuna.Trial(study, self._trial_id(number))
+
+    def adopt(self, number: int, params: Params) -> None:
+        """Take over a point that was not asked for here.
+
+        CMA-ES keeps its state in the trials that it proposed, so it is asked all the same.
+        """
+        if self._cmaes:
+            self.ask(number, ask_seed(self._search.seed, number))
+        self._known.add(number)
+        trial_id = self._trial_id(number)
+        for name, distribution in self._distributions.items():
+            if name in params:
+                internal = distribution.to_internal_repr(to_optuna(self._search.space[name], params[name]))
+                self._storage.set_trial_param(trial_id, name, internal, distribution)
+
+    def tell(self, trial: FrozenTrial) -> None:
+        if trial.number not in self._known:
+            if trial.state is TrialState.INTERRUPTED:
+                return
+            self.adopt(trial.number, trial.params)
+        if trial.state is TrialState.INTERRUPTED:
+            self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+        elif (value := _completed(trial)) is not None:
+            self._best = value if self._search.direction.better(value, self._best) else self._best
+            self._study.tell(trial.number, value)
+        elif self._tpe:
+            self._tell_pruned(trial)
+        else:
+            self._study.tell(trial.number, self._stand_in(trial))
+
+    def _tell_pruned(self, trial: FrozenTrial) -> None:
+        """TPE ranks pruned trials by their last step and its value, below all complete ones.
+
+        A failed trial has no step here, which ranks it last.
+        """
+        if trial.state is TrialState.PRUNED and trial.reports:
+            step, value = max(trial.reports.items())
+            self._storage.set_trial_intermediate_value(self._trial_id(trial.number), step, value)
+        self._study.tell(trial.number, state=optuna.trial.TrialState.PRUNED)
+
+    def _stand_in(self, trial: FrozenTrial) -> float:
+        """A value for a trial without one; GP takes infinity as the worst value there is when it is asked."""
+        worst = self._sign * math.inf
+        if trial.state is not TrialState.PRUNED or not trial.reports or self._best is None:
+            return worst
+        _, value = max(trial.reports.items())
+        if not is_finite(value):
+            return worst
+        return self._sign * max(self._sign * value, self._sign * self._best)
+
+
+class _Stops(_Mirror):
+    """What a scheduler knows: the reports of all trials, and which of them completed."""
+
+    def __init__(self, direction: Direction, pruner: BasePruner) -> None:
+        super().__init__(direction)
+        self._pruner = pruner
+        self._judged: set[int] = set()
+
+    def should_prune(self, trial: FrozenTrial, step: int) -> bool:
+        self._judged.add(trial.number)
+        frozen = copy.copy(self._storage.get_trial(self._trial_id(trial.number)))
+        frozen.intermediate_values = {s: self._number(v) for s, v in trial.reports.items() if s <= step}
+        return bool(self._pruner.prune(self._study, frozen))
+
+    def tell(self, trial: FrozenTrial) -> None:
+        if trial.state is TrialState.INTERRUPTED:
+            return
+        if trial.number not in self._judged:
+            for step in sorted(trial.reports):  # ASHA and Hyperband note each rung as the trial passes it
+                self.should_prune(trial, step)
+        trial_id = self._trial_id(trial.number)
+        for step, value in trial.reports.items():
+            self._storage.set_trial_intermediate_value(trial_id, step, self._number(value))
+        if (result := _completed(trial)) is not None:
+            self._study.tell(trial.number, result)
+        else:
+            self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+
+    def _number(self, value: float) -> float:
+        return value if is_finite(value) else self._sign * _WORST
+
+
+def _completed(trial: FrozenTrial) -> float | None:
+    """The value of a COMPLETE trial; None for all others."""
+    return trial.value if trial.state is TrialState.COMPLETE and is_finite(trial.value) else None
+
+
+def to_distribution(parameter: Parameter) -> BaseDistribution:
+    """What Optuna samples for a parameter.
+
+    Choices and stepped floats are sampled by their index: Optuna takes ``1``, ``1.0`` and ``True`` for one choice,
+    and moves the end of a stepped range whose steps are not exact in binary.
+
+    >>> to_distribution(Float(0.1, 0.3, step=0.1))
+    IntDistribution(high=2, log=False, low=0, step=1)
+    """
+    match parameter:
+        case Categorical(choices=choices):
+            return CategoricalDistribution(range(len(choices)))
+        case Float(step=None):
+            return FloatDistribution(parameter.low, parameter.high, log=parameter.log)
+        case Int():
+            return IntDistribution(parameter.low, parameter.high, log=parameter.log, step=parameter.step or 1)
+    assert parameter.count is not None
+    return IntDistribution(0, parameter.count - 1)
+
+
+def to_optuna(parameter: Parameter, value: Any) -> Any:
+    """The value that Optuna knows a parameter's value by.
+
+    >>> to_optuna(Float(0.1, 0.3, step=0.1), 0.3)
+    2
+    """
+    match parameter:
+        case Categorical():
+            return parameter.index(value)
+        case Float(step=float(step)):
+            return round((value - parameter.low) / step)
+    return value
+
+
+def from_optuna(parameter: Parameter, drawn: Any) -> Value:
+    """The parameter's value for one that Optuna drew.
+
+    Optuna draws floats up to the last one below ``high``; that one counts as ``high`` itself.
+
+    >>> from_optuna(Float(0.1, 0.3, step=0.1), 2)
+    0.3
+    """
+    match parameter:
+        case Categorical(choices=choices):
+            return choices[int(drawn)]
+        case Float(step=float(step)):
+            return parameter.snap(parameter.low + int(drawn) * step)
+        case Float(high=high):
+            return high if math.nextafter(drawn, math.inf) >= high else parameter.snap(float(drawn))
+    return int(drawn)
+
+
+def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
+    match distribution:
+        case CategoricalDistribution(choices=choices):
+            return trial.suggest_categorical(name, choices)
+        case IntDistribution(low=low, high=high, log=log, step=step):
+            return trial.suggest_int(name, low, high, log=log, step=step)
+        case FloatDistribution(low=low, high=high, log=log):
+            return trial.suggest_float(name, low, high, log=log)
+    raise TypeError(distribution)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No log line and no warning of Optuna's, without a lasting change to the process."""
+    logger = logging.getLogger("optuna")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextmanager
+def _one_torch_thread() -> Iterator[None]:
+    """GP's matrices are small: with more threads, an ask takes several times as long beside busy workers."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

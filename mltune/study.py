@@ -1,0 +1,327 @@
+"""Where engine, tracker and objective meet: run one study from the request to the registered model."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import cloudpickle
+import mlflow
+
+from mltune.config import StudyConfig, validate
+from mltune.display import Display, make_display
+from mltune.driver import Budget, StudyDriver
+from mltune.engines import Engine, Search, count_points, create_engine
+from mltune.errors import ObjectiveError, RequestError, StudyFailedError, StudyInterrupted
+from mltune.execution import Executor, Isolation, ObjectiveRef, Setup
+from mltune.signals import Signals, Stop
+from mltune.space import Params, SearchSpace
+from mltune.tracking import connect, registry
+from mltune.tracking.registry import Registration
+from mltune.tracking.runs import Tracker
+from mltune.trial import Direction, FrozenTrial, Trial, TrialState
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_UNLIMITED = 10**9  # trials, where only a timeout ends the study
+
+Objective = Callable[[Trial], "float | Mapping[str, float]"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyResult:
+    """What a study came to.
+
+    Attributes:
+        run_id: The parent run.
+        state: COMPLETE.
+        trials: All trials in the order of their numbers.
+        best_trial: The best COMPLETE trial.
+        registration: The registered model version, None where none was asked for.
+    """
+
+    run_id: str
+    name: str
+    metric: str
+    direction: Direction
+    state: TrialState
+    trials: tuple[FrozenTrial, ...]
+    best_trial: FrozenTrial
+    registration: Registration | None = None
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """One row per trial: ``number``, ``state``, ``value``, ``params.*``, ``metrics.*``, ``duration``, ``run_id``."""
+        import pandas as pd
+
+        rows = [
+            {"number": trial.number, "state": str(trial.state), "value": trial.value}
+            | {f"params.{name}": value for name, value in trial.params.items()}
+            | {f"metrics.{name}": value for name, value in trial.metrics.items()}
+            | {"duration": trial.duration, "run_id": trial.run_id}
+            for trial in self.trials
+        ]
+        return pd.DataFrame(rows)
+
+    def load_best_model(self) -> Any:
+        """The best trial's model, as ``mlflow.pyfunc`` loads it.
+
+        Raises:
+            RequestError: The best trial logged no model.
+        """
+        model_id = registry.find_model(mlflow.MlflowClient(), str(self.best_trial.run_id))
+        if model_id is None:
+            raise RequestError(_no_model(self.best_trial))
+        return mlflow.pyfunc.load_model(f"models:/{model_id}")
+
+
+def tune(
+    objective: Objective | str,
+    space: SearchSpace | Mapping[str, Any],
+    *,
+    direction: Direction | Literal["minimize", "maximize"],
+    metric: str = "value",
+    name: str | None = None,
+    engine: str = "optuna",
+    algorithm: str | Mapping[str, Any] = "auto",
+    scheduler: str | Mapping[str, Any] = "none",
+    n_trials: int | None = None,
+    n_jobs: int = 1,
+    timeout: float | str | None = None,
+    seed: int | None = None,
+    initial: Iterable[Params] = (),
+    resources: Mapping[str, float] | None = None,
+    isolation: Literal["process", "none"] = "process",
+    register: str | None = None,
+    experiment_name: str | None = None,
+    quiet: bool = False,
+) -> StudyResult:
+    """Search for the best hyperparameters; every trial becomes a nested MLflow run.
+
+    Args:
+        objective: ``train(trial) -> float`` or ``-> {metric: float}``; or ``"module:function"``.
+        space: Parameters by name.
+        direction: Whether a smaller or a larger metric is better.
+        metric: Which of the returned and reported metrics decides.
+        name: The study's name; by default the objective's.
+        engine: ``optuna``, ``ray`` or a plugin's name.
+        algorithm: Who proposes; a name, or a mapping with ``name`` and options.
+        scheduler: Who stops trials early; likewise.
+        n_trials: Trials in all; by default the size of a grid.
+        n_jobs: Trials at once.
+        timeout: Seconds, or text such as ``10m``, after which no trial is started.
+        seed: Makes a study with ``n_jobs=1`` repeatable; drawn and recorded by default.
+        initial: Points to try first.
+        resources: Per trial, for an engine that places trials: ``{"cpu": 1, "gpu": 0.5}``.
+        isolation: ``none`` runs the objective in this process, for debugging.
+        register: Register the best model under this name, with the alias ``champion``.
+        experiment_name: The MLflow experiment; by default the active one.
+        quiet: Print nothing.
+
+    Returns:
+        The trials, the best of them, and the registered model.
+
+    Raises:
+        RequestError: The request is wrong; nothing was created.
+        StudyFailedError: No trial completed, or no model could be registered.
+        StudyInterrupted: A signal ended the study.
+    """
+    config = validate(
+        {
+            "name": name or _name_of(objective),
+            "space": space,
+            "direction": direction,
+            "metric": metric,
+            "engine": engine,
+            "algorithm": algorithm,
+            "scheduler": scheduler,
+            "n_trials": n_trials,
+            "n_jobs": n_jobs,
+            "timeout": timeout,
+            "seed": seed,
+            "initial": tuple(initial),
+            "resources": resources or {},
+            "isolation": isolation,
+            "register": register,
+            "experiment_name": experiment_name,
+        }
+        | ({"objective": objective} if isinstance(objective, str) else {})
+    )
+    return run_study(config, _source(objective, config.isolation), make_display(quiet=quiet))
+
+
+def run_study(config: StudyConfig, objective: ObjectiveRef | bytes | Objective, display: Display) -> StudyResult:
+    """Run a study; as :func:`tune`, which see."""
+    config, engine, notes = _settle(config)
+    executor = engine.executor(config.n_jobs, resources=config.resources, isolation=config.isolation)
+    with closing(executor), connect.quiet(), Signals() as signals, display:
+        store = connect.connect()
+        executor.start(Setup(objective=objective, metric=config.metric, environment=store.environment))
+        experiment_id = connect.experiment(store.client, config.experiment_name)
+        tracker = Tracker(store.client, experiment_id, name=config.name, metric=config.metric)
+        tracker.start_study(_tags(config), config.to_yaml())
+        display.study_started(config, tracker.run_id, notes)
+        driver = _driver(config, tracker, executor, signals, display)
+        _drive(engine, driver, tracker, executor)
+        result = _conclude(config, driver, tracker, store.client)
+        display.study_ended(result, store.uri, experiment_id)
+        return result
+
+
+def _settle(config: StudyConfig) -> tuple[StudyConfig, Engine, list[str]]:
+    """The request with nothing left open, its engine, and what the user should know of the choices."""
+    seed = secrets.randbelow(2**31) if config.seed is None else config.seed
+    search = Search(
+        space=config.space,
+        direction=config.direction,
+        seed=seed,
+        algorithm=config.algorithm,
+        scheduler=config.scheduler,
+        initial=tuple(config.space.coerce(point) for point in config.initial),
+    )
+    engine = create_engine(config.engine, search, config.n_trials)
+    algorithm = engine.search.algorithm
+    notes = [] if algorithm == config.algorithm else [f"algorithm auto is {algorithm} here"]
+    if config.space.conditional and (note := engine.algorithms[algorithm.name].note):
+        notes.append(note)
+    n_trials = config.n_trials
+    available = count_points(engine.search)
+    if available is not None:
+        if n_trials is not None and n_trials > available:
+            notes.append(
+                f"algorithm {algorithm.name} has {available} points, so n_trials is {available}, not {n_trials}"
+            )
+        n_trials = min(n_trials or available, available)
+    if n_trials is None:
+        if config.timeout is None:
+            raise RequestError(f"`n_trials` or `timeout` must be given where the algorithm is {algorithm.name}")
+        n_trials = _UNLIMITED
+    settled = {"seed": seed, "algorithm": algorithm, "n_trials": n_trials, "initial": engine.search.initial}
+    return config.model_copy(update=settled), engine, notes
+
+
+def _driver(
+    config: StudyConfig, tracker: Tracker, executor: Executor, signals: Signals, display: Display
+) -> StudyDriver:
+    assert config.n_trials is not None
+    assert config.seed is not None
+    return StudyDriver(
+        tracker,
+        executor,
+        budget=Budget(n_trials=config.n_trials, n_jobs=config.n_jobs, timeout=config.timeout),
+        metric=config.metric,
+        direction=config.direction,
+        seed=config.seed,
+        watch=display.trial_changed,
+        signals=signals,
+    )
+
+
+def _drive(engine: Engine, driver: StudyDriver, tracker: Tracker, executor: Executor) -> None:
+    """Run the engine's loop; whatever ends it, no run stays RUNNING."""
+    try:
+        engine.run(driver)
+    except BaseException as error:
+        executor.close()
+        driver.interrupt()
+        if isinstance(error, Stop):
+            tracker.end_study(TrialState.INTERRUPTED)
+            raise StudyInterrupted(error.signum, tracker.run_id) from None
+        tracker.end_study(TrialState.FAILED, f"{type(error).__name__}: {error}")
+        raise
+
+
+def _conclude(config: StudyConfig, driver: StudyDriver, tracker: Tracker, client: mlflow.MlflowClient) -> StudyResult:
+    """Register the best model and close the parent run.
+
+    Raises:
+        StudyFailedError: There is no best trial, or it has no model to register.
+    """
+    best = driver.best
+    reason = None if best is not None else _why_none(driver)
+    registration = None
+    if best is not None and config.register_as is not None:
+        model_id = registry.find_model(client, str(best.run_id))
+        if model_id is None:
+            reason = f"nothing was registered as '{config.register_as}': {_no_model(best)}"
+        else:
+            registration = registry.register(
+                client,
+                config.register_as,
+                best,
+                model_id,
+                study=tracker.run_id,
+                metric=config.metric,
+                direction=config.direction,
+            )
+    tracker.end_study(TrialState.FAILED if reason else TrialState.COMPLETE, reason)
+    if best is None or reason is not None:
+        raise StudyFailedError(str(reason), tracker.run_id)
+    return StudyResult(
+        run_id=tracker.run_id,
+        name=config.name,
+        metric=config.metric,
+        direction=config.direction,
+        state=TrialState.COMPLETE,
+        trials=tuple(sorted(driver.trials, key=lambda trial: trial.number)),
+        best_trial=best,
+        registration=registration,
+    )
+
+
+def _why_none(driver: StudyDriver) -> str:
+    if not driver.trials:
+        return "no trial was started before the timeout"
+    if driver.last_error is None:
+        return f"none of {len(driver.trials)} trials completed: the scheduler stopped all of them"
+    first = "the first " if driver.gave_up else ""
+    failed = [trial for trial in driver.trials if trial.state is TrialState.FAILED]
+    return f"{first}{len(failed)} of {len(driver.trials)} trials failed and none completed; the last one: {driver.last_error}"
+
+
+def _tags(config: StudyConfig) -> dict[str, str]:
+    return {
+        "engine": config.engine,
+        "algorithm": str(config.algorithm),
+        "scheduler": str(config.scheduler),
+        "metric": config.metric,
+        "direction": config.direction,
+        "seed": str(config.seed),
+        "study_digest": hashlib.sha256(config.to_yaml().encode()).hexdigest(),
+    }
+
+
+def _no_model(trial: FrozenTrial) -> str:
+    return f"the best trial must have logged a model, but trial {trial.number} has none: call trial.log_model in it"
+
+
+def _name_of(objective: Objective | str) -> str:
+    if isinstance(objective, str):
+        return objective.rpartition(":")[2]
+    name = getattr(objective, "__name__", type(objective).__name__)
+    return "study" if name == "<lambda>" else name
+
+
+def _source(objective: Objective | str, isolation: Isolation) -> ObjectiveRef | bytes | Objective:
+    """The objective in the form that travels to where it runs.
+
+    Raises:
+        ObjectiveError: It is no function, or holds something that cannot travel.
+    """
+    if isinstance(objective, str):
+        return ObjectiveRef.parse(objective, ".")
+    if not callable(objective):
+        raise ObjectiveError(f"the objective must be a function of one trial, but got {objective!r}")
+    if isolation is Isolation.NONE:
+        return objective
+    try:
+        return cloudpickle.dumps(objective)  # type: ignore[no-any-return]
+    except Exception as error:
+        raise ObjectiveError(
+            f"the objective must be picklable to travel to a worker, but: {error}; "
+            f"make what it refers to inside the function, or keep it in an importable module"
+        ) from error

@@ -1,0 +1,16 @@
+"""For authors of engines: the laws that every engine keeps, as a pytest class, and a driver in memory.
+
+A plugin's whole test is::
+
+    from mltune.testing import EngineContract
+
+    class TestMyEngine(EngineContract):
+        engine = "my-engine"
+"""
+
+from __future__ import annotations
+
+from mltune.testing._contract import EngineContract
+from mltune.testing._driver import MemoryDriver, Outcome
+
+__all__ = ["EngineContract", "MemoryDriver", "Outcome"]

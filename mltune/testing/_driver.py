@@ -1,0 +1,105 @@
+"""A driver that keeps its trials in memory and computes its objectives itself."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from mltune.engines import Report
+from mltune.space import Params
+from mltune.trial import FrozenTrial, Reason, TrialState, is_finite
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an objective does in one trial.
+
+    Attributes:
+        value: What it returns; where that is None or not finite, the trial has FAILED.
+        reports: What it reports, at the steps 1, 2, …
+        pruned: It raises ``TrialPruned`` after its reports, by itself.
+    """
+
+    value: float | None = None
+    reports: tuple[float, ...] = ()
+    pruned: bool = False
+
+
+@dataclass
+class _Running:
+    trial: FrozenTrial
+    outcome: Outcome
+    reports: dict[int, float]
+    stopped: bool = False
+
+
+@dataclass
+class MemoryDriver:
+    """Gives an engine trials to run, as :class:`mltune.engines.Driver` promises.
+
+    Args:
+        objective: The outcome of a point.
+        n_trials: How many trials to start.
+        n_jobs: How many run at once; which of them goes on next is drawn at random, by a fixed seed.
+        first: The number of the first trial, where a study is resumed.
+
+    Attributes:
+        trials: The trials that ended, in the order of their ends.
+        started: The points of the trials that were started, by number.
+
+    >>> driver = MemoryDriver(lambda params: Outcome(params["x"] ** 2), n_trials=1)
+    >>> driver.start(driver.next_number(), {"x": 3.0})
+    >>> driver.wait().value
+    9.0
+    """
+
+    objective: Callable[[Params], Outcome]
+    n_trials: int
+    n_jobs: int = 1
+    first: int = 0
+    trials: list[FrozenTrial] = field(default_factory=list)
+    started: dict[int, Params] = field(default_factory=dict)
+    _running: dict[int, _Running] = field(default_factory=dict)
+    _rng: random.Random = field(default_factory=lambda: random.Random(0))
+
+    def next_number(self) -> int | None:
+        number = self.first + len(self.started)
+        return number if number < self.n_trials and len(self._running) < self.n_jobs else None
+
+    def start(self, number: int, params: Params) -> None:
+        assert number == self.next_number(), f"trial {number} was not asked for"
+        reports: dict[int, float] = {}
+        trial = FrozenTrial(number=number, params=dict(params), seed=number, reports=reports)
+        self.started[number] = dict(params)
+        self._running[number] = _Running(trial, self.objective(params), reports)
+
+    def wait(self) -> Report | FrozenTrial | None:
+        if not self._running:
+            return None
+        running = self._rng.choice(list(self._running.values()))
+        step = len(running.reports) + 1
+        if running.stopped or step > len(running.outcome.reports):
+            return self._end(running)
+        running.reports[step] = running.outcome.reports[step - 1]
+        return Report(running.trial, step)
+
+    def answer(self, report: Report, *, stop: bool) -> None:
+        assert isinstance(stop, bool), f"should_prune must return True or False, but returned {stop!r}"
+        self._running[report.trial.number].stopped = stop
+
+    def _end(self, running: _Running) -> FrozenTrial:
+        trial = _judge(running)
+        del self._running[trial.number]
+        self.trials.append(trial)
+        return trial
+
+
+def _judge(running: _Running) -> FrozenTrial:
+    trial = replace(running.trial, reports=dict(running.reports))
+    value = running.outcome.value
+    if running.stopped or running.outcome.pruned:
+        return replace(trial, state=TrialState.PRUNED, value=next(reversed(running.reports.values()), None))
+    if is_finite(value):
+        return replace(trial, state=TrialState.COMPLETE, value=value)
+    return replace(trial, state=TrialState.FAILED, reason=Reason.EXCEPTION if value is None else Reason.NAN)

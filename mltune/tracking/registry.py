@@ -1,0 +1,103 @@
+"""Register the best model, and give it the alias ``champion`` unless a better one has it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from mltune.trial import Direction, FrozenTrial, is_finite
+
+ALIAS = "champion"
+
+
+@dataclass(frozen=True)
+class Registration:
+    """A registered model version.
+
+    Attributes:
+        kept: The version that keeps the alias because its recorded value is better, with that value.
+    """
+
+    name: str
+    version: str
+    kept: tuple[str, float] | None = None
+
+    @property
+    def uri(self) -> str:
+        """Where MLflow loads the version from."""
+        return f"models:/{self.name}/{self.version}" if self.kept else f"models:/{self.name}@{ALIAS}"
+
+    def __str__(self) -> str:
+        made = f"registered model '{self.name}' version {self.version}"
+        if self.kept is None:
+            return f"{made} as {ALIAS}"
+        version, value = self.kept
+        return f"{made}; version {version} stays {ALIAS}, its recorded value {value:g} is better"
+
+
+def find_model(client: MlflowClient, run_id: str) -> str | None:
+    """The id of the last LoggedModel of a run, None where it has none."""
+    outputs = client.get_run(run_id).outputs
+    models = outputs.model_outputs if outputs is not None else []
+    return str(models[-1].model_id) if models else None
+
+
+def register(
+    client: MlflowClient, name: str, trial: FrozenTrial, model_id: str, *, study: str, metric: str, direction: Direction
+) -> Registration:
+    """Make a trial's model a version of a registered model.
+
+    Args:
+        client: A client of the store.
+        name: The registered model's name; it is made if it is not there.
+        trial: The best trial; its value goes into the version's tags.
+        model_id: The LoggedModel.
+        study: The parent run's id.
+        metric: What the value is of.
+        direction: Which values are better.
+    """
+    _ensure(client, name)
+    tags = {
+        "mltune.study": study,
+        "mltune.trial": str(trial.run_id),
+        "mltune.number": str(trial.number),
+        "mltune.metric": metric,
+        "mltune.value": repr(trial.value),
+        "mltune.direction": str(direction),
+    }
+    made = client.create_model_version(name, f"models:/{model_id}", run_id=trial.run_id, tags=tags, model_id=model_id)
+    champion = _champion(client, name)
+    if champion is not None:
+        value = _comparable_value(champion, metric, direction)
+        if value is not None and trial.value is not None and direction.better(value, trial.value):
+            return Registration(name, str(made.version), kept=(str(champion.version), value))
+    client.set_registered_model_alias(name, ALIAS, made.version)
+    return Registration(name, str(made.version))
+
+
+def _ensure(client: MlflowClient, name: str) -> None:
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _champion(client: MlflowClient, name: str) -> ModelVersion | None:
+    alias = client.get_registered_model(name).aliases.get(ALIAS)
+    return client.get_model_version(name, alias) if alias is not None else None
+
+
+def _comparable_value(version: ModelVersion, metric: str, direction: Direction) -> float | None:
+    """A version's recorded value, None where it was measured by another metric or in another direction."""
+    tags = version.tags
+    if tags.get("mltune.metric") != metric or tags.get("mltune.direction") != direction:
+        return None
+    try:
+        value = float(tags["mltune.value"])
+    except (KeyError, ValueError):
+        return None
+    return value if is_finite(value) else None

@@ -1,0 +1,180 @@
+"""The only writer of the record: the parent run of a study and the nested runs of its trials."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.tracking.context.registry import resolve_tags
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+from mltune.trial import FrozenTrial, TrialState
+
+PRIMARY_METRIC = "mlflow.experiment.primaryMetric.name"
+
+STATUS: Mapping[str, str] = {
+    "RUNNING": "RUNNING",
+    "COMPLETE": "FINISHED",
+    "PRUNED": "KILLED",
+    "FAILED": "FAILED",
+    "INTERRUPTED": "KILLED",
+}
+"""State (``mltune.state``) to MLflow's run status, for studies and trials alike; as in ``mlflow.optuna``."""
+
+_FLUSH_INTERVAL = 1.0  # seconds between the writes of one trial's reports
+
+
+class Tracker:
+    """Writes one study to MLflow, addressing every run by id.
+
+    Args:
+        client: A client of the tracking store.
+        experiment_id: Where all runs of the study live.
+        name: The study's name.
+        metric: The study's metric.
+    """
+
+    def __init__(self, client: MlflowClient, experiment_id: str, *, name: str, metric: str) -> None:
+        self._client = client
+        self._name = name
+        self._metric = metric
+        self._context: dict[str, str] = resolve_tags()
+        self._reports: dict[str, _Buffer] = {}
+        self.experiment_id = experiment_id
+        self.run_id = ""
+
+    def start_study(self, tags: Mapping[str, str], study_yaml: str) -> str:
+        """Open the parent run, or take the one that ``mlflow run`` opened; its id.
+
+        Args:
+            tags: The study's own tags, without their ``mltune.`` prefix.
+            study_yaml: The study as it runs, kept as an artifact.
+        """
+        client = self._client
+        wanted = _prefixed({"kind": "study", **tags, "state": "RUNNING"})
+        self.run_id = _projects_run() or self._create_parent()
+        client.log_batch(self.run_id, tags=_tags(wanted))
+        client.set_experiment_tag(self.experiment_id, PRIMARY_METRIC, self._metric)
+        self._log_text(self.run_id, "study.yaml", study_yaml)
+        return self.run_id
+
+    def start_trial(self, trial: FrozenTrial) -> str:
+        """Open the nested run of a trial; its id."""
+        tags = {
+            "kind": "trial",
+            "study": self.run_id,
+            "number": str(trial.number),
+            "uid": f"{self.run_id}-{trial.number}-1",
+            "seed": str(trial.seed),
+            "params": json.dumps(dict(trial.params)),
+            "state": TrialState.RUNNING,
+            "attempt": "1",
+        }
+        run = self._client.create_run(
+            self.experiment_id,
+            run_name=f"{trial.number:04d}-{self._name}",
+            tags=self._context | _prefixed(tags) | {MLFLOW_PARENT_RUN_ID: self.run_id},
+        )
+        run_id = str(run.info.run_id)
+        self._client.log_batch(run_id, params=[Param(name, str(value)) for name, value in trial.params.items()])
+        self._reports[run_id] = _Buffer()
+        return run_id
+
+    def log_report(self, run_id: str, step: int, metrics: Mapping[str, float], timestamp: int) -> None:
+        """Keep the metrics of one step, and write what is kept once in a while."""
+        buffer = self._reports[run_id]
+        buffer.metrics += [Metric(name, value, timestamp, step) for name, value in metrics.items()]
+        buffer.last_step, buffer.last_time = step, timestamp
+        if time.monotonic() - buffer.flushed > _FLUSH_INTERVAL:
+            self._client.log_batch(run_id, metrics=buffer.take())
+
+    def end_trial(self, trial: FrozenTrial, *, model_id: str | None = None, traceback: str | None = None) -> None:
+        """Write what a trial came to, and close its run."""
+        run_id = trial.run_id
+        assert run_id is not None
+        if traceback is not None:
+            self._log_text(run_id, "traceback.txt", traceback)
+        buffer = self._reports.pop(run_id)
+        self._client.log_batch(run_id, metrics=buffer.take() + _final(trial, buffer, model_id), tags=_end_tags(trial))
+        self._client.set_terminated(run_id, STATUS[trial.state])
+
+    def log_best(self, trial: FrozenTrial) -> None:
+        """Say on the parent run which trial is the best so far; the steps of its metrics are trial numbers."""
+        now = int(time.time() * 1000)
+        tags = {
+            "best_run_id": str(trial.run_id),
+            "best_value": repr(trial.value),
+            "best_params": json.dumps(dict(trial.params)),
+        }
+        metrics = [Metric(name, value, now, trial.number) for name, value in trial.metrics.items()]
+        self._client.log_batch(self.run_id, metrics=metrics, tags=_tags(_prefixed(tags)))
+
+    def end_study(self, state: TrialState, reason: str | None = None) -> None:
+        """Write what the study came to, and close its run."""
+        tags = {"state": str(state)} | ({"reason": reason} if reason else {})
+        self._client.log_batch(self.run_id, tags=_tags(_prefixed(tags)))
+        self._client.set_terminated(self.run_id, STATUS[state])
+
+    def _create_parent(self) -> str:
+        active = mlflow.active_run()
+        within = {MLFLOW_PARENT_RUN_ID: active.info.run_id} if active is not None else {}
+        run = self._client.create_run(self.experiment_id, run_name=self._name, tags=self._context | within)
+        return str(run.info.run_id)
+
+    def _log_text(self, run_id: str, name: str, text: str) -> None:
+        with TemporaryDirectory(prefix="mltune-") as folder:
+            path = Path(folder, name)
+            path.write_text(text, encoding="utf-8")
+            self._client.log_artifact(run_id, str(path))
+
+
+class _Buffer:
+    """Reported metrics of one run that are not written yet."""
+
+    def __init__(self) -> None:
+        self.metrics: list[Metric] = []
+        self.last_step = 0
+        self.last_time = 0
+        self.flushed = time.monotonic()
+
+    def take(self) -> list[Metric]:
+        taken, self.metrics = self.metrics, []
+        self.flushed = time.monotonic()
+        return taken
+
+
+def _projects_run() -> str | None:
+    """The run that ``mlflow run`` made for this process, unless user code has started one of its own."""
+    return None if mlflow.active_run() is not None else os.environ.get("MLFLOW_RUN_ID")
+
+
+def _final(trial: FrozenTrial, buffer: _Buffer, model_id: str | None) -> list[Metric]:
+    """The returned metrics, later than all reports so that MLflow shows them as current; and the duration."""
+    now = max(int(time.time() * 1000), buffer.last_time + 1)
+    returned = trial.metrics if trial.state is TrialState.COMPLETE or not trial.reports else {}
+    metrics = [Metric(name, value, now, buffer.last_step, model_id=model_id) for name, value in returned.items()]
+    return [*metrics, Metric("duration_s", trial.duration or 0.0, now, 0)]
+
+
+def _end_tags(trial: FrozenTrial) -> list[RunTag]:
+    tags = {"state": str(trial.state)}
+    if trial.value is not None:
+        tags["value"] = repr(trial.value)
+    if trial.reason is not None:
+        tags["reason"] = str(trial.reason)
+    return _tags(_prefixed(tags))
+
+
+def _prefixed(tags: Mapping[str, str]) -> dict[str, str]:
+    return {f"mltune.{name}": str(value) for name, value in tags.items()}
+
+
+def _tags(tags: Mapping[str, str]) -> list[RunTag]:
+    return [RunTag(name, value) for name, value in tags.items()]

@@ -1,0 +1,69 @@
+"""Shared fixtures: a real MLflow on SQLite, fresh for every test, and nothing written outside of `tmp_path`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+
+@pytest.fixture(scope="session")
+def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow database, made once: its migrations take over a second."""
+    path = tmp_path_factory.mktemp("migrated") / "mlflow.db"
+    MlflowClient(tracking_uri=f"sqlite:///{path}").get_experiment("0")
+    return path
+
+
+@pytest.fixture
+def chdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """`tmp_path`, as the current folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def tracking_uri(migrated_database: Path, chdir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a fresh store in `tmp_path`, set in MLflow and in the environment."""
+    import mlflow
+
+    database = chdir / "mlflow.db"
+    shutil.copy(migrated_database, database)
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("UPDATE experiments SET artifact_location = ?", (f"{chdir}/mlruns/0",))
+    uri = f"sqlite:///{database}"
+    for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_REGISTRY_URI"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    mlflow.set_tracking_uri(uri)
+    yield uri
+    _reset_mlflow()
+
+
+@pytest.fixture
+def client(tracking_uri: str) -> MlflowClient:
+    """A client of the fresh store."""
+    return MlflowClient(tracking_uri=tracking_uri)
+
+
+def _reset_mlflow() -> None:
+    """Forget what MLflow keeps per process: addresses, experiment, active runs, autologging."""
+    import mlflow
+    from mlflow.tracking import fluent
+
+    mlflow.autolog(disable=True, silent=True)
+    while mlflow.active_run() is not None:
+        mlflow.end_run()
+    fluent._active_experiment_id = None
+    mlflow.set_registry_uri("")
+    mlflow.set_tracking_uri(None)
+    for name in ("MLFLOW_EXPERIMENT_ID", "MLFLOW_REGISTRY_URI"):
+        os.environ.pop(name, None)

@@ -1,0 +1,152 @@
+"""The command: its output, its exit codes, and bad requests that leave nothing behind."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+STUDY = """\
+name: parabola
+objective: parabola:train
+metric: loss
+direction: minimize
+space:
+  x: {type: float, low: -1.0, high: 1.0}
+algorithm: random
+n_trials: 3
+seed: 0
+"""
+
+OBJECTIVE = """\
+def train(trial):
+    print("training", trial.number)
+    return {"loss": trial.params["x"] ** 2}
+"""
+
+
+@pytest.fixture
+def study(tracking_uri: str, chdir: Path) -> Path:
+    """A study file with its objective beside it, in a folder that is not the current one."""
+    folder = chdir / "folder"
+    folder.mkdir()
+    (folder / "parabola.py").write_text(OBJECTIVE)
+    path = folder / "study.yaml"
+    path.write_text(STUDY)
+    return path
+
+
+def mltune(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mltune", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, stdin=subprocess.DEVNULL)
+
+
+def test_run_and_show(study: Path, client: MlflowClient) -> None:
+    done = mltune("run", study)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    run_id = re.findall(r"run (\w{32})$", lines[0])[0]
+    assert lines[0].startswith("study parabola: 3 trials, engine optuna, algorithm random, scheduler none, seed 0")
+    assert [line[:16] for line in lines if line.startswith("trial ")] == [f"trial {n} COMPLETE" for n in range(3)]
+    assert [line for line in lines if line.startswith("training")] == ["training 0", "training 1", "training 2"]
+    assert "3 trials: 3 complete" in lines
+    assert any(line.startswith("best: trial ") for line in lines)
+    assert len(client.search_runs(["0"])) == 4
+
+    shown = mltune("show", run_id)
+    assert shown.returncode == 0
+    assert "study parabola: COMPLETE, minimize loss" in shown.stdout
+    assert shown.stdout.count("COMPLETE") == 4
+
+
+def test_options_override_the_file_with_hyphens_or_underscores(study: Path, client: MlflowClient) -> None:
+    done = mltune("run", study, "--n_trials", 2, "--experiment-name", "other", "--n-jobs", "2", "--seed=5")
+    assert done.returncode == 0, done.stderr
+    assert "2 trials, engine optuna, algorithm random, scheduler none, seed 5" in done.stdout
+    other = client.get_experiment_by_name("other")
+    assert other is not None
+    assert len(client.search_runs([other.experiment_id])) == 3
+
+
+def test_a_failed_study_exits_1(study: Path) -> None:
+    (study.parent / "parabola.py").write_text("def train(trial):\n    raise ValueError('no data')\n")
+    failed = mltune("run", study)
+    assert failed.returncode == 1
+    assert failed.stderr.startswith(
+        "mltune: the first 3 of 3 trials failed and none completed; the last one: ValueError"
+    )
+    assert "Traceback" not in failed.stderr
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("direction: minimize", "direction: down", "`direction` must be 'minimize' or 'maximize', but got 'down'"),
+        ("n_trials: 3", "n_trials: 3\nn_trials: 4", "the key 'n_trials' is there twice"),
+        ("parabola:train", "parabola:trian", "has no 'trian'"),
+        ("parabola:train", "nowhere:train", "No module named 'nowhere'"),
+        ("algorithm: random", "algorithm: grid", "`grid` needs a Categorical, Int or Float with `step`"),
+        ("algorithm: random", "engine: nevergrad", "'nevergrad'"),
+        ("algorithm: random", "scheduler: {name: asha, min_res: 2}", "did you mean 'min_resource'?"),
+        ("name: parabola", "name: !!python/name:os.system x", "the study file must be YAML"),
+    ],
+)
+def test_a_wrong_study_file_exits_2(old: str, new: str, sentence: str, study: Path, client: MlflowClient) -> None:
+    study.write_text(STUDY.replace(old, new))
+    wrong = mltune("run", study, "--experiment-name", "untouched")
+    assert wrong.returncode == 2
+    assert sentence in wrong.stderr
+    assert all(line.startswith("mltune: ") for line in wrong.stderr.splitlines())
+    assert wrong.stdout == ""
+    assert client.get_experiment_by_name("untouched") is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["run", "nowhere.yaml"], "there is no nowhere.yaml"),
+        (["run", "STUDY", "--n-trails", "3"], "No such option"),
+        (["run", "STUDY", "--n-trials", "three"], "'three' is not a valid int"),
+        (["run", "STUDY", "--n-trials", "0"], "`n_trials` must be greater than or equal to 1, but got 0"),
+        (["show", "0" * 32], "there is no run"),
+    ],
+)
+def test_a_wrong_command_exits_2(arguments: list[str], sentence: str, study: Path) -> None:
+    wrong = mltune(*[str(study) if argument == "STUDY" else argument for argument in arguments])
+    assert wrong.returncode == 2
+    assert sentence in wrong.stderr
+    assert "Traceback" not in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    ("uri", "sentence"),
+    [
+        ("http://127.0.0.1:9", "http://127.0.0.1:9 did not"),
+        ("http://bob:s3cret@127.0.0.1:9", "http://127.0.0.1:9 did not"),
+        ("sqlite:////nowhere/at/all/mlflow.db", "the folder of the tracking database must exist"),
+    ],
+)
+def test_a_store_that_is_not_there_exits_2_at_once(
+    uri: str, sentence: str, study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    wrong = mltune("run", study)
+    assert wrong.returncode == 2
+    assert sentence in wrong.stderr
+    assert "s3cret" not in wrong.stderr
+
+
+def test_engines_are_listed(chdir: Path) -> None:
+    listed = mltune("engines")
+    assert listed.returncode == 0
+    assert all(word in listed.stdout for word in ("optuna", "ray", "cmaes", "hyperband"))
+
+
+def test_help_is_quick_to_load() -> None:
+    code = "import sys, mltune.cli; print(sorted({'mlflow', 'optuna', 'ray', 'pydantic', 'numpy'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+    assert mltune("--help").returncode == 0

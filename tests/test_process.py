@@ -1,0 +1,158 @@
+"""Studies as whole processes: scripts, notebooks, ``mlflow run``, and signals."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import nbformat
+import psutil
+import pytest
+from mlflow import MlflowClient
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).parents[1]
+
+SCRIPT = """
+import mltune
+
+def train(trial):
+    return helper(trial.params["x"])
+
+def helper(x):
+    return x * x
+
+result = mltune.tune(train, {{"x": mltune.Float(0, 1)}}, direction="minimize", algorithm="random",
+                     n_trials=3, n_jobs=2, seed=0, engine="{engine}")
+print("BEST", result.best_trial.value)
+"""
+
+
+@pytest.mark.parametrize("engine", ["optuna", "ray"])
+def test_an_unguarded_script(engine: str, client: MlflowClient, chdir: Path) -> None:
+    (chdir / "script.py").write_text(SCRIPT.format(engine=engine))
+    done = subprocess.run([sys.executable, "script.py"], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("BEST") == 1
+    assert done.stderr == ""
+    assert len(client.search_runs(["0"])) == 4
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_notebook_cell(client: MlflowClient, chdir: Path) -> None:
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(SCRIPT.format(engine="optuna"))])
+    NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(chdir)}}).execute()
+    printed = "".join(output.get("text", "") for output in notebook.cells[0].outputs)
+    assert printed.count("BEST") == 1
+    assert len(client.search_runs(["0"])) == 4
+
+
+SLOW = """
+import os, time
+def train(trial):
+    if trial.number >= 2:
+        open(f"training-{trial.number}", "w").write(str(os.getpid()))
+        time.sleep(600)
+    return 1.0
+"""
+
+SLOW_STUDY = """
+name: slow
+objective: slow:train
+direction: minimize
+space: {x: {type: float, low: 0.0, high: 1.0}}
+algorithm: random
+n_trials: 8
+n_jobs: 2
+seed: 0
+"""
+
+
+def start_slow_study(folder: Path, *command: str) -> subprocess.Popen[str]:
+    """Start a study whose trials 2 and 3 hang, and wait until they do."""
+    (folder / "slow.py").write_text(SLOW)
+    (folder / "slow.yaml").write_text(SLOW_STUDY)
+    process = subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    wait_for(lambda: (folder / "training-2").exists() and (folder / "training-3").exists(), process)
+    return process
+
+
+def check_interrupted(client: MlflowClient, folder: Path) -> None:
+    """No run is RUNNING, the study and its trials 2 and 3 are INTERRUPTED, no worker is left."""
+    runs = client.search_runs(["0"])
+    states = sorted((run.data.tags["mltune.state"], run.info.status) for run in runs)
+    finished, interrupted = ("COMPLETE", "FINISHED"), ("INTERRUPTED", "KILLED")
+    assert states == [finished, finished, interrupted, interrupted, interrupted]
+    workers = [int(path.read_text()) for path in folder.glob("training-*")]
+    wait_for(lambda: not any(psutil.pid_exists(pid) for pid in workers))
+
+
+@pytest.mark.parametrize(
+    ("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)], ids=["INT", "TERM", "HUP"]
+)
+def test_a_signal_closes_every_run(signum: int, code: int, client: MlflowClient, chdir: Path) -> None:
+    process = start_slow_study(chdir, sys.executable, "-m", "mltune", "run", "slow.yaml")
+    process.send_signal(signum)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert "was interrupted by" in stderr
+    assert "Traceback" not in stderr
+    check_interrupted(client, chdir)
+
+
+MLPROJECT = """
+name: slow
+entry_points:
+  main:
+    command: "{python} -m mltune run slow.yaml"
+"""
+
+
+def test_ctrl_c_at_mlflow_run_closes_every_run(client: MlflowClient, chdir: Path) -> None:
+    (chdir / "MLproject").write_text(MLPROJECT.format(python=sys.executable))
+    mlflow = str(Path(sys.executable).with_name("mlflow"))
+    process = start_slow_study(chdir, mlflow, "run", ".", "--env-manager", "local")
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=30)
+    wait_for(lambda: all(run.info.status != "RUNNING" for run in client.search_runs(["0"])))
+    states = sorted(run.data.tags["mltune.state"] for run in client.search_runs(["0"]))
+    assert states == ["COMPLETE", "COMPLETE", "INTERRUPTED", "INTERRUPTED", "INTERRUPTED"]
+
+
+def test_mlflow_run_has_one_parent_and_it_is_the_study(client: MlflowClient, chdir: Path) -> None:
+    options = {"study": "projects/breast_cancer/study.yaml", "n_trials": 3, "algorithm": "random", "register": "mine"}
+    parameters = [text for name, value in options.items() for text in ("-P", f"{name}={value}")]
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["mlflow", "run", str(ROOT), "--env-manager", "local", *parameters],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr
+    runs = client.search_runs(["0"])
+    parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    assert len(parents) == 1
+    assert len(runs) == 4
+    tags = parents[0].data.tags
+    assert (tags["mltune.kind"], tags["mltune.state"], parents[0].info.status) == ("study", "COMPLETE", "FINISHED")
+    assert tags["mlflow.project.entryPoint"] == "main"
+    assert parents[0].data.params == {name: str(value) for name, value in options.items()}
+    assert client.get_model_version_by_alias("mine", "champion").run_id == tags["mltune.best_run_id"]
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str] | None = None, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process is None or process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "it did not come true"
+        time.sleep(0.05)

@@ -1,0 +1,389 @@
+"""The record of a study: the parent run, its trials, and what user code logs, on a real store."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+import yaml
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+import mltune
+from mltune import Categorical, Float, Int, TrialState
+from mltune.errors import ObjectiveError, RequestError
+
+SPACE = {"x": Float(0.0, 1.0), "kind": Categorical(["a", "b"])}
+
+ENGINES = [("optuna", 1), ("optuna", 2), ("ray", 2)]
+
+
+@pytest.fixture(scope="module")
+def own_ray() -> Iterator[None]:
+    """One Ray for all tests of this file; a study joins it and leaves it running."""
+    import ray
+
+    ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(params=ENGINES, ids=[f"{engine}-{n_jobs}" for engine, n_jobs in ENGINES])
+def where(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """The engine and the number of jobs."""
+    engine, n_jobs = request.param
+    if engine == "ray":
+        request.getfixturevalue("own_ray")
+    return {"engine": engine, "n_jobs": n_jobs}
+
+
+def tune(objective: Any, space: Any = SPACE, **arguments: Any) -> mltune.StudyResult:
+    defaults: dict[str, Any] = {"direction": "minimize", "algorithm": "random", "n_trials": 3, "seed": 1, "quiet": True}
+    return mltune.tune(objective, space, **defaults | arguments)
+
+
+def children(client: MlflowClient, parent: str) -> list[Run]:
+    experiments = [e.experiment_id for e in client.search_experiments()]
+    runs = client.search_runs(experiments, f"tags.`mlflow.parentRunId` = '{parent}'")
+    return sorted(runs, key=lambda run: int(run.data.tags.get("mltune.number", -1)))
+
+
+def outcome(run: Run) -> tuple[str, str, str | None]:
+    tags = run.data.tags
+    return tags["mltune.state"], run.info.status, tags.get("mltune.reason")
+
+
+def test_the_parent_run(client: MlflowClient) -> None:
+    result = tune(lambda trial: {"value": trial.params["x"], "other": 2.0}, name="demo")
+    parent = client.get_run(result.run_id)
+    tags = {k.removeprefix("mltune."): v for k, v in parent.data.tags.items() if k.startswith("mltune.")}
+    best = min(result.trials, key=lambda trial: trial.value or 0.0)
+    assert tags.pop("study_digest")
+    assert json.loads(tags.pop("best_params")) == dict(best.params)
+    assert float(tags.pop("best_value")) == best.value
+    assert tags == {
+        "kind": "study",
+        "engine": "optuna",
+        "algorithm": "random",
+        "scheduler": "none",
+        "metric": "value",
+        "direction": "minimize",
+        "seed": "1",
+        "state": "COMPLETE",
+        "best_run_id": best.run_id,
+    }
+    assert (parent.info.status, parent.info.run_name) == ("FINISHED", "demo")
+    assert parent.data.metrics == {"value": best.value, "other": 2.0}
+    assert client.get_experiment("0").tags["mlflow.experiment.primaryMetric.name"] == "value"
+    study = yaml.safe_load(Path(client.download_artifacts(result.run_id, "study.yaml")).read_text())
+    assert (study["n_trials"], study["seed"], study["space"]["x"]["high"]) == (3, 1, 1.0)
+
+
+def test_a_trial_run(client: MlflowClient, where: dict[str, Any]) -> None:
+    def objective(trial: mltune.Trial) -> dict[str, float]:
+        for step in (1, 4):
+            trial.report({"value": 10.0 / step, "aside": float(step)}, step=step)
+        return {"value": trial.params["x"], "final": 7.0}
+
+    result = tune(objective, name="demo", **where)
+    runs = children(client, result.run_id)
+    assert [run.info.run_name for run in runs] == ["0000-demo", "0001-demo", "0002-demo"]
+    for run, trial in zip(runs, result.trials, strict=True):
+        tags = {k.removeprefix("mltune."): v for k, v in run.data.tags.items() if k.startswith("mltune.")}
+        assert tags.pop("uid")
+        assert json.loads(tags.pop("params")) == dict(trial.params)
+        assert float(tags.pop("value")) == trial.value == trial.params["x"]
+        assert tags == {
+            "kind": "trial",
+            "study": result.run_id,
+            "number": str(trial.number),
+            "seed": str(trial.seed),
+            "state": "COMPLETE",
+            "attempt": "1",
+        }
+        assert run.info.status == "FINISHED"
+        assert run.data.params == {name: str(value) for name, value in trial.params.items()}
+        assert run.data.metrics["value"] == trial.value
+        assert (run.data.metrics["final"], run.data.metrics["aside"]) == (7.0, 4.0)
+        assert run.data.metrics["duration_s"] == pytest.approx(trial.duration)
+        history = client.get_metric_history(run.info.run_id, "value")
+        assert [(m.step, m.value) for m in history] == [(1, 10.0), (4, 2.5), (4, trial.value)]
+        assert history[-1].timestamp > history[-2].timestamp
+
+
+def test_states_statuses_and_reasons(client: MlflowClient, where: dict[str, Any]) -> None:
+    def objective(trial: mltune.Trial) -> Any:
+        match trial.params["what"]:
+            case "raise":
+                raise ValueError("a bad day")
+            case "nan":
+                return float("nan")
+            case "inf":
+                return float("inf")
+            case "missing":
+                return {"other": 1.0}
+            case "text":
+                return "no number"
+            case "exit":
+                os._exit(3)
+            case "prune":
+                trial.report(5.0, step=2)
+                raise mltune.TrialPruned
+        return 1.0
+
+    kinds = ["fine", "raise", "nan", "inf", "missing", "text", "exit", "prune"]
+    result = tune(objective, {"what": Categorical(kinds)}, algorithm="grid", n_trials=None, **where)
+    runs = {run.data.params["what"]: run for run in children(client, result.run_id)}
+    assert {kind: outcome(run) for kind, run in runs.items()} == {
+        "fine": ("COMPLETE", "FINISHED", None),
+        "raise": ("FAILED", "FAILED", "exception"),
+        "nan": ("FAILED", "FAILED", "nan"),
+        "inf": ("FAILED", "FAILED", "nan"),
+        "missing": ("FAILED", "FAILED", "missing-metric"),
+        "text": ("FAILED", "FAILED", "exception"),
+        "exit": ("FAILED", "FAILED", "worker-died"),
+        "prune": ("PRUNED", "KILLED", None),
+    }
+    assert result.best_trial.params == {"what": "fine"}
+    assert float(runs["prune"].data.tags["mltune.value"]) == 5.0
+    traceback = Path(client.download_artifacts(runs["raise"].info.run_id, "traceback.txt")).read_text()
+    assert traceback.startswith("Traceback")
+    assert traceback.rstrip().endswith("ValueError: a bad day")
+    assert "runner.py" not in traceback
+    missing = Path(client.download_artifacts(runs["missing"].info.run_id, "traceback.txt")).read_text()
+    assert missing == "the objective must return the metric 'value', but it returned other\n"
+
+
+def test_asha_prunes_at_that_very_step(client: MlflowClient, where: dict[str, Any]) -> None:
+    def objective(trial: mltune.Trial) -> float:
+        for step in range(1, 10):
+            trial.report(trial.params["x"], step=step)
+        return float(trial.params["x"])
+
+    points = [{"x": x / 10} for x in range(1, 10)]
+    result = tune(
+        objective,
+        {"x": Float(0.0, 1.0)},
+        algorithm="manual",
+        initial=points,
+        n_trials=None,
+        scheduler={"name": "asha", "min_resource": 1, "reduction_factor": 3},
+        **where,
+    )
+    pruned = [trial for trial in result.trials if trial.state is TrialState.PRUNED]
+    assert len(pruned) >= 5
+    for trial in pruned:
+        steps = [m.step for m in client.get_metric_history(str(trial.run_id), "value")]
+        assert steps == list(range(1, len(steps) + 1))
+        assert len(steps) < 9
+        assert list(trial.reports) == steps
+    assert result.best_trial.params == {"x": 0.1}
+
+
+def test_what_user_code_logs_lands_in_its_trial(client: MlflowClient, where: dict[str, Any]) -> None:
+    def objective(trial: mltune.Trial) -> float:
+        import mlflow.sklearn
+        import sklearn.linear_model
+
+        mlflow.sklearn.autolog(log_models=False, silent=True)
+        mlflow.log_metric("by_hand", trial.number)
+        mlflow.log_param("mine", trial.number)
+        mlflow.log_text("hello", "note.txt")
+        model = sklearn.linear_model.LogisticRegression(max_iter=50).fit([[0.0], [1.0], [2.0]], [0, 1, 1])
+        mlflow.sklearn.log_model(model, name="flavor", pip_requirements=["scikit-learn"])
+        with mlflow.start_run(nested=True, run_name="inner"):
+            mlflow.log_metric("deep", 1.0)
+        try:
+            mlflow.start_run()
+        except Exception as error:
+            mlflow.set_tag("refusal", str(error))
+        return 0.0
+
+    result = tune(objective, n_trials=2, **where)
+    for number, run in enumerate(children(client, result.run_id)):
+        assert (run.data.metrics["by_hand"], run.data.params["mine"]) == (number, str(number))
+        assert run.data.params["max_iter"] == "50"
+        assert "note.txt" in {file.path for file in client.list_artifacts(run.info.run_id)}
+        assert "already active" in run.data.tags["refusal"]
+        assert [child.info.run_name for child in children(client, run.info.run_id)] == ["inner"]
+        model_id = run.outputs.model_outputs[0].model_id
+        assert client.get_logged_model(model_id).experiment_id == run.info.experiment_id
+    assert len(children(client, result.run_id)) == 2
+
+
+def test_an_objective_that_moves_mlflow_elsewhere_disturbs_no_later_trial(client: MlflowClient, tmp_path: Path) -> None:
+    def objective(trial: mltune.Trial) -> float:
+        import mlflow
+
+        mlflow.log_metric("before", 1.0)
+        mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/other.db")
+        return 0.0
+
+    result = tune(objective, n_trials=2, experiment_name="here")
+    runs = children(client, result.run_id)
+    assert [run.data.metrics["before"] for run in runs] == [1.0, 1.0]
+    assert {run.info.experiment_id for run in runs} == {client.get_experiment_by_name("here").experiment_id}
+
+
+def test_five_failures_at_the_start_end_the_study(client: MlflowClient) -> None:
+    def objective(trial: mltune.Trial) -> float:
+        raise RuntimeError("no data")
+
+    with pytest.raises(mltune.StudyFailedError) as caught:
+        tune(objective, n_trials=20)
+    assert str(caught.value).startswith(
+        "the first 5 of 5 trials failed and none completed; the last one: RuntimeError: no data"
+    )
+    parent = client.get_run(caught.value.run_id)
+    assert outcome(parent)[:2] == ("FAILED", "FAILED")
+    assert len(children(client, caught.value.run_id)) == 5
+
+
+def test_a_timeout_stops_asking(client: MlflowClient) -> None:
+    def objective(trial: mltune.Trial) -> float:
+        time.sleep(0.2)
+        return 1.0
+
+    result = tune(objective, n_trials=None, timeout=1.0)
+    assert 1 <= len(result.trials) <= 6
+    assert all(trial.state is TrialState.COMPLETE for trial in result.trials)
+
+
+def test_a_seed_repeats_the_list_whatever_the_engine(client: MlflowClient, own_ray: None) -> None:
+    lists = [
+        [
+            trial.params
+            for trial in tune(lambda trial: trial.params["x"], engine=engine, algorithm="tpe", n_trials=13).trials
+        ]
+        for engine in ("optuna", "optuna", "ray")
+    ]
+    assert lists[0] == lists[1] == lists[2]
+
+
+def test_initial_points_come_first(client: MlflowClient) -> None:
+    result = tune(lambda trial: trial.params["x"], initial=[{"x": 1, "kind": "b"}])
+    assert result.trials[0].params == {"x": 1.0, "kind": "b"}
+    assert len(result.trials) == 3
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_a_grid_has_each_point_once(n_jobs: int, client: MlflowClient) -> None:
+    space = {"a": Int(1, 3), "b": Categorical([1, "1", True])}
+    result = tune(lambda trial: trial.params["a"], space, algorithm="grid", n_trials=50, n_jobs=n_jobs)
+    points = [(trial.params["a"], type(trial.params["b"])) for trial in result.trials]
+    assert sorted(points, key=str) == sorted([(a, t) for a in (1, 2, 3) for t in (int, str, bool)], key=str)
+
+
+def test_the_active_run_becomes_the_studys_parent_and_stays_open(client: MlflowClient) -> None:
+    with mlflow.start_run() as outer:
+        result = tune(lambda trial: 1.0, n_trials=1)
+        assert mlflow.active_run() is not None
+        assert client.get_run(outer.info.run_id).info.status == "RUNNING"
+    assert [run.info.run_id for run in children(client, outer.info.run_id)] == [result.run_id]
+
+
+def test_isolation_none_runs_in_this_process(client: MlflowClient) -> None:
+    seen: list[int] = []
+
+    def objective(trial: mltune.Trial) -> float:
+        seen.append(os.getpid())
+        mlflow.log_metric("inside", 1.0)
+        trial.report(0.5, step=0)
+        return 1.0
+
+    environment = dict(os.environ)
+    result = tune(objective, isolation="none")
+    assert seen == [os.getpid()] * 3
+    assert all(run.data.metrics["inside"] == 1.0 for run in children(client, result.run_id))
+    assert dict(os.environ) == environment
+    with pytest.raises(RequestError, match="one trial at a time"):
+        tune(objective, isolation="none", n_jobs=2)
+
+
+def test_nothing_of_the_process_is_changed(client: MlflowClient) -> None:
+    import signal
+
+    before = (
+        dict(os.environ),
+        mlflow.get_tracking_uri(),
+        signal.getsignal(signal.SIGINT),
+        signal.getsignal(signal.SIGTERM),
+    )
+    tune(lambda trial: 1.0, n_trials=1)
+    after = (
+        dict(os.environ),
+        mlflow.get_tracking_uri(),
+        signal.getsignal(signal.SIGINT),
+        signal.getsignal(signal.SIGTERM),
+    )
+    assert after == before
+
+
+def test_a_dataframe_of_the_trials(client: MlflowClient) -> None:
+    frame = tune(lambda trial: trial.params["x"]).to_dataframe()
+    assert list(frame.columns) == [
+        "number", "state", "value", "params.x", "params.kind", "metrics.value", "duration", "run_id",
+    ]  # fmt: skip
+    assert list(frame["number"]) == [0, 1, 2]
+
+
+def test_the_best_model_is_loaded_and_registered(client: MlflowClient) -> None:
+    def objective(trial: mltune.Trial) -> float:
+        from sklearn.linear_model import Ridge
+
+        model = Ridge(alpha=trial.params["x"]).fit([[0.0], [1.0]], [0.0, 1.0])
+        trial.log_model(model, input_example=[[0.5]])
+        return float(trial.params["x"])
+
+    result = tune(objective, register="ridge")
+    assert result.registration is not None
+    assert result.registration.uri == "models:/ridge@champion"
+    version = client.get_model_version_by_alias("ridge", "champion")
+    assert version.run_id == result.best_trial.run_id
+    served = mlflow.pyfunc.load_model("models:/ridge@champion").predict([[0.5]])
+    assert served == pytest.approx(result.load_best_model().predict([[0.5]]))
+
+
+def test_a_study_without_a_model_to_register_fails_and_says_so(client: MlflowClient) -> None:
+    with pytest.raises(mltune.StudyFailedError, match=r"call trial\.log_model in it"):
+        tune(lambda trial: 1.0, register="nothing")
+    assert client.search_registered_models() == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"engine": "optun"}, "did you mean 'optuna'?"),
+        ({"algorithm": "tpee"}, "did you mean 'tpe'?"),
+        ({"scheduler": "ashaa"}, "did you mean 'asha'?"),
+        ({"algorithm": {"name": "tpe", "n_startup": 3}}, "did you mean 'n_startup_trials'?"),
+        ({"algorithm": "grid"}, "'x' is a float from 0.0 to 1.0"),
+        ({"algorithm": "manual", "n_trials": None}, "initial"),
+        ({"initial": [{"x": 2.0, "kind": "a"}]}, "'x' must be a float from 0.0 to 1.0, but got 2.0"),
+        ({"n_trials": None}, "`n_trials` or `timeout` must be given"),
+        ({"resources": {"cpu": 1}}, "use engine ray"),
+    ],
+)
+def test_a_wrong_request_leaves_nothing_behind(arguments: dict[str, Any], sentence: str, client: MlflowClient) -> None:
+    with pytest.raises(RequestError) as caught:
+        tune(lambda trial: 1.0, experiment_name="untouched", **arguments)
+    assert sentence in str(caught.value)
+    assert client.get_experiment_by_name("untouched") is None
+    assert client.search_runs(["0"]) == []
+
+
+def test_an_objective_that_cannot_travel_is_refused(client: MlflowClient) -> None:
+    import threading
+
+    lock = threading.Lock()
+    with pytest.raises(ObjectiveError, match="must be picklable"):
+        tune(lambda trial: float(lock.locked()), experiment_name="untouched")
+    with pytest.raises(ObjectiveError, match="must be a function of one trial, but got 3"):
+        tune(3, experiment_name="untouched")
+    assert client.get_experiment_by_name("untouched") is None
