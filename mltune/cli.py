@@ -59,7 +59,10 @@ def run(
 
     from mltune.study import run_study
 
-    run_study(config, objective, make_display())
+    try:
+        run_study(config, objective, make_display())
+    except StudyInterrupted as error:  # here, for click makes "Aborted!" and 1 of every KeyboardInterrupt
+        raise typer.Exit(_say([str(error)], 128 + error.signum)) from None
 
 
 @app.command()
@@ -91,17 +94,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _exit_code(arguments: list[str] | None) -> int:
-    import os
-
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     try:
         app(arguments)
     except RequestError as error:
         return _say(error.faults, 2)
-    except StudyInterrupted as error:
-        return _say([str(error)], 128 + error.signum)
-    except KeyboardInterrupt:
-        return 130
     except MltuneError as error:
         return _say([str(error)], 1)
     return 0

@@ -31,8 +31,11 @@ class Display(Protocol):
     def trial_changed(self, trial: FrozenTrial) -> None:
         """A trial started or ended."""
 
-    def study_ended(self, result: StudyResult, tracking_uri: str, experiment_id: str) -> None:
-        """The parent run is closed and the study is COMPLETE."""
+    def study_completed(self, result: StudyResult) -> None:
+        """The study is COMPLETE and its parent run closed."""
+
+    def study_ended(self, run_id: str, tracking_uri: str, experiment_id: str) -> None:
+        """The parent run is closed, whatever came of the study."""
 
 
 def make_display(*, quiet: bool = False) -> Display:
@@ -69,7 +72,7 @@ class _Lines:
         if trial.state is not TrialState.RUNNING:
             self._print(describe(trial))
 
-    def study_ended(self, result: StudyResult, tracking_uri: str, experiment_id: str) -> None:
+    def study_completed(self, result: StudyResult) -> None:
         best = result.best_trial
         states = Counter(str(trial.state).lower() for trial in result.trials)
         self._print(f"{len(result.trials)} trials: {', '.join(f'{count} {state}' for state, count in states.items())}")
@@ -77,7 +80,9 @@ class _Lines:
         if result.registration is not None:
             self._print(str(result.registration))
             self._print(f"load it: mlflow.pyfunc.load_model('{result.registration.uri}')")
-        self._print(f"look at it: {_where(result.run_id, tracking_uri, experiment_id)}")
+
+    def study_ended(self, run_id: str, tracking_uri: str, experiment_id: str) -> None:
+        self._print(f"look at it: {_where(run_id, tracking_uri, experiment_id)}")
 
     def _print(self, line: str) -> None:
         self._console.print(line, markup=False)
@@ -120,9 +125,9 @@ class _Terminal(_Lines):
             self._progress.update(self._task, best=f"best {value:g} (trial {trial.number})")
         self._progress.advance(self._task)
 
-    def study_ended(self, result: StudyResult, tracking_uri: str, experiment_id: str) -> None:
+    def study_completed(self, result: StudyResult) -> None:
         self._progress.stop()
-        super().study_ended(result, tracking_uri, experiment_id)
+        super().study_completed(result)
 
 
 def describe(trial: FrozenTrial) -> str:

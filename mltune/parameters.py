@@ -186,7 +186,7 @@ class Float(_Range):
     def at(self, u: float) -> Value:
         if self.count is not None:
             return self._on_grid(min(int(u * self.count), self.count - 1))
-        if self.log:
+        if self.log and 0 < u < 1:
             return self.snap(math.exp(math.log(self.low) + u * (math.log(self.high) - math.log(self.low))))
         return self.snap(self.low * (1 - u) + self.high * u)
 
@@ -248,7 +248,7 @@ class Int(_Range):
         return int(value) if isinstance(value, float) and value.is_integer() else value
 
     def at(self, u: float) -> Value:
-        if self.log:
+        if self.log and 0 < u < 1:
             low, high = math.log(self.low - 0.5), math.log(self.high + 0.5)
             return min(max(round(math.exp(low + u * (high - low))), self.low), self.high)
         return self._on_grid(min(int(u * self.count), self.count - 1))

@@ -55,7 +55,7 @@ class StudyResult:
     registration: Registration | None = None
 
     def to_dataframe(self) -> pd.DataFrame:
-        """One row per trial: ``number``, ``state``, ``value``, ``params.*``, ``metrics.*``, ``duration``, ``run_id``."""
+        """One row per trial: number, state, value, ``params.*``, ``metrics.*``, duration in seconds, run_id."""
         import pandas as pd
 
         rows = [
@@ -167,8 +167,11 @@ def run_study(config: StudyConfig, objective: ObjectiveRef | bytes | Objective, 
         display.study_started(config, tracker.run_id, notes)
         driver = _driver(config, tracker, executor, signals, display)
         _drive(engine, driver, tracker, executor)
-        result = _conclude(config, driver, tracker, store.client)
-        display.study_ended(result, store.uri, experiment_id)
+        try:
+            result = _conclude(config, driver, tracker, store.client)
+            display.study_completed(result)
+        finally:
+            display.study_ended(tracker.run_id, store.uri, experiment_id)
         return result
 
 
@@ -279,8 +282,10 @@ def _why_none(driver: StudyDriver) -> str:
     if driver.last_error is None:
         return f"none of {len(driver.trials)} trials completed: the scheduler stopped all of them"
     first = "the first " if driver.gave_up else ""
-    failed = [trial for trial in driver.trials if trial.state is TrialState.FAILED]
-    return f"{first}{len(failed)} of {len(driver.trials)} trials failed and none completed; the last one: {driver.last_error}"
+    failed = sum(trial.state is TrialState.FAILED for trial in driver.trials)
+    return (
+        f"{first}{failed} of {len(driver.trials)} trials failed and none completed; the last one: {driver.last_error}"
+    )
 
 
 def _tags(config: StudyConfig) -> dict[str, str]:

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import copy
 import importlib.util
-import logging
 import math
 import random
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -26,12 +24,14 @@ from optuna.storages import InMemoryStorage
 
 from mltune.engines._base import AskTellEngine
 from mltune.engines._points import ENUMERATED
+from mltune.engines._scoped import one_torch_thread, quiet
 from mltune.engines._spec import Method, Option, Search, ask_seed
 from mltune.errors import RequestError
 from mltune.space import Categorical, Float, Int, Parameter, Params, Value
 from mltune.trial import Direction, FrozenTrial, TrialState, is_finite
 
 _STUDY = "mltune"  # Hyperband chooses a trial's bracket by this name and the trial's number
+_ROUNDING = 1e-12
 _WORST = 1e300  # stands for a report that is not finite; the pruners' percentiles need finite numbers
 _GP_TRIALS = 200  # there, a proposal of GP takes a quarter of a second
 
@@ -164,7 +164,7 @@ class _Mirror:
     def __init__(self, direction: Direction) -> None:
         self._sign = 1.0 if direction is Direction.MINIMIZE else -1.0
         self._storage = InMemoryStorage()
-        with _quiet():
+        with quiet("optuna"):
             self._study = optuna.create_study(study_name=_STUDY, storage=self._storage, direction=direction.value)
         self._study_id = self._storage.get_study_id_from_name(_STUDY)
 
@@ -190,7 +190,7 @@ class _Proposals(_Mirror):
         self._modelled = [name for name, each in search.space.items() if self._tpe or not each.when]
         self._distributions = {name: to_distribution(search.space[name]) for name in self._modelled}
         self._threads: Callable[[], AbstractContextManager[None]] = (
-            _one_torch_thread if search.algorithm.name == "gp" else nullcontext
+            one_torch_thread if search.algorithm.name == "gp" else nullcontext
         )
         self._known: set[int] = set()
         self._best: float | None = None
@@ -207,7 +207,7 @@ class _Proposals(_Mirror):
         self._known.add(number)
         space, rng = self._search.space, random.Random(seed)
         point: dict[str, Value] = {}
-        with _quiet(), self._threads():
+        with quiet("optuna"), self._threads():
             trial = self._open(number, seed)
             for name, parameter in space.items():
                 if not space.active(name, point):
@@ -348,7 +348,8 @@ def to_optuna(parameter: Parameter, value: Any) -> Any:
 def from_optuna(parameter: Parameter, drawn: Any) -> Value:
     """The parameter's value for one that Optuna drew.
 
-    Optuna draws floats up to the last one below ``high``; that one counts as ``high`` itself.
+    Optuna draws floats up to the last one below ``high``, and a logarithm there and back is not exact: what is
+    as near to an end as that counts as the end itself.
 
     >>> from_optuna(Float(0.1, 0.3, step=0.1), 2)
     0.3
@@ -358,8 +359,10 @@ def from_optuna(parameter: Parameter, drawn: Any) -> Value:
             return choices[int(drawn)]
         case Float(step=float(step)):
             return parameter.snap(parameter.low + int(drawn) * step)
-        case Float(high=high):
-            return high if math.nextafter(drawn, math.inf) >= high else parameter.snap(float(drawn))
+        case Float(low=low, high=high):
+            margin = 0.0 if parameter.log else _ROUNDING * (high - low)
+            ends = [end for end in (low, high) if math.isclose(drawn, end, rel_tol=_ROUNDING, abs_tol=margin)]
+            return ends[0] if ends else parameter.snap(float(drawn))
     return int(drawn)
 
 
@@ -372,30 +375,3 @@ def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> 
         case FloatDistribution(low=low, high=high, log=log):
             return trial.suggest_float(name, low, high, log=log)
     raise TypeError(distribution)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No log line and no warning of Optuna's, without a lasting change to the process."""
-    logger = logging.getLogger("optuna")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
-
-
-@contextmanager
-def _one_torch_thread() -> Iterator[None]:
-    """GP's matrices are small: with more threads, an ask takes several times as long beside busy workers."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

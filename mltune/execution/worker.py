@@ -55,7 +55,9 @@ def _serve(channel: _Channel) -> None:
     setup: Setup = channel.connection.recv()
     os.environ.update(setup.environment)
     from mltune.execution.runner import Runner  # after the environment: it imports mlflow and user code
+    from mltune.tracking import attach
 
+    attach.prepare_worker()
     try:
         runner = Runner(setup, channel.report)
     except ObjectiveError as error:

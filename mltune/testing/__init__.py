@@ -10,7 +10,11 @@ A plugin's whole test is::
 
 from __future__ import annotations
 
-from mltune.testing._contract import EngineContract
-from mltune.testing._driver import MemoryDriver, Outcome
+import pytest
+
+pytest.register_assert_rewrite("mltune.testing._contract")
+
+from mltune.testing._contract import EngineContract  # noqa: E402
+from mltune.testing._driver import MemoryDriver, Outcome  # noqa: E402
 
 __all__ = ["EngineContract", "MemoryDriver", "Outcome"]

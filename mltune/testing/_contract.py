@@ -6,7 +6,7 @@ import math
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -16,16 +16,33 @@ import pytest
 from mltune.engines import AskTellEngine, Engine, Search, Spec, count_points, get_engine
 from mltune.engines._registry import check_search
 from mltune.errors import RequestError
-from mltune.space import Categorical, Float, Int, Params, SearchSpace
+from mltune.space import Categorical, Float, Int, Params, SearchSpace, Value
 from mltune.testing._driver import MemoryDriver, Outcome
+from mltune.testing._examples import (
+    INITIAL,
+    RICH_POINT,
+    STEPS,
+    Objective,
+    bowl,
+    by_x,
+    curve,
+    distance,
+    good_then_bad,
+    grid_space,
+    negate,
+    negated,
+    number,
+    one_by_one,
+    plain_space,
+    random_curves,
+    rich_space,
+    sometimes_bad,
+)
 from mltune.trial import Direction, FrozenTrial, TrialState
 
 _N = 16  # trials: more than the start-up trials of most algorithms
 _MANY = 24  # where every value of a small range must turn up: missing one of five by chance has odds of 1 : 40
-_STEPS = 30
 _BIG_SEED = 2**63 - 1
-
-Objective = Callable[[Params], Outcome]
 
 
 class EngineContract:
@@ -64,8 +81,8 @@ class EngineContract:
 
     def test_points_are_complete_plain_and_inside(self, algorithm: str) -> None:
         """Active parameters only, values inside the space, of plain Python type."""
-        space = _rich_space()
-        driver = self._run(space, algorithm, lambda params: Outcome(_distance(params["x"])))
+        space = rich_space()
+        driver = self._run(space, algorithm, lambda params: Outcome(distance(params["x"])))
         assert [space.faults(point) for point in driver.started.values()] == [[]] * _N
 
     def test_every_value_of_a_small_range_is_reached(self, algorithm: str) -> None:
@@ -77,11 +94,11 @@ class EngineContract:
 
     def test_choices_of_equal_value_are_kept_apart_by_type(self, algorithm: str) -> None:
         """``1``, ``1.0``, ``True`` and ``"1"`` are four choices, also for a parameter that depends on one of them."""
-        choices = [1, 1.0, True, "1", None]
+        choices: list[Value] = [1, 1.0, True, "1", None]
         space = SearchSpace(
             {"x": Float(0, 1), "choice": Categorical(choices), "child": Int(1, 9, when={"choice": [True]})}
         )
-        driver = self._run(space, algorithm, lambda params: Outcome(_distance(params["x"])), n_trials=_MANY)
+        driver = self._run(space, algorithm, lambda params: Outcome(distance(params["x"])), n_trials=_MANY)
         assert [space.faults(point) for point in driver.started.values()] == [[]] * _MANY
         assert {repr(point["choice"]) for point in driver.started.values()} == set(map(repr, choices))
 
@@ -93,37 +110,37 @@ class EngineContract:
 
     def test_points_in_flight_differ(self, algorithm: str) -> None:
         """Trials that run at once do not all try the same."""
-        driver = self._run(_plain_space(), algorithm, _bowl, n_jobs=4)
+        driver = self._run(plain_space(), algorithm, bowl, n_jobs=4)
         assert len({repr(point) for point in driver.started.values()}) > _N // 2
 
     def test_initial_points_come_first(self, algorithm: str) -> None:
         """Hand-picked points, as they are, before all others."""
-        driver = self._run(_plain_space(), algorithm, _bowl, initial=_INITIAL)
-        assert [driver.started[0], driver.started[1]] == list(_INITIAL)
+        driver = self._run(plain_space(), algorithm, bowl, initial=INITIAL)
+        assert [driver.started[0], driver.started[1]] == list(INITIAL)
 
     # Seeds
 
     @pytest.mark.parametrize("seed", [0, _BIG_SEED])
     def test_a_seed_repeats_the_list(self, algorithm: str, seed: int) -> None:
         """The same seed, the same points, seed 0 included."""
-        first, second = (self._run(_rich_space(), algorithm, _by_x, seed=seed) for _ in range(2))
+        first, second = (self._run(rich_space(), algorithm, by_x, seed=seed) for _ in range(2))
         assert repr(first.started) == repr(second.started)
 
     def test_another_seed_gives_another_list(self, algorithm: str) -> None:
         """Seed 0 is a seed like any other."""
-        first, second = (self._run(_plain_space(), algorithm, _bowl, seed=seed) for seed in (0, 1))
+        first, second = (self._run(plain_space(), algorithm, bowl, seed=seed) for seed in (0, 1))
         assert repr(first.started) != repr(second.started)
 
     def test_global_random_numbers_are_left_alone(self, algorithm: str) -> None:
         """The user's own seeds in ``random`` and ``numpy.random`` stay theirs."""
         before = random.getstate(), repr(np.random.get_state())
-        self._run(_plain_space(), algorithm, _bowl)
+        self._run(plain_space(), algorithm, bowl)
         assert (random.getstate(), repr(np.random.get_state())) == before
 
     def test_maximizing_mirrors_minimizing(self, algorithm: str) -> None:
         """The points for the largest ``-f`` are those for the smallest ``f``."""
-        least = self._run(_plain_space(), algorithm, _bowl)
-        most = self._run(_plain_space(), algorithm, _negated(_bowl), direction=Direction.MAXIMIZE)
+        least = self._run(plain_space(), algorithm, bowl)
+        most = self._run(plain_space(), algorithm, negated(bowl), direction=Direction.MAXIMIZE)
         assert repr(least.started) == repr(most.started)
 
     # Trials that end, well and badly
@@ -131,13 +148,13 @@ class EngineContract:
     @pytest.mark.parametrize("n_jobs", [1, 3])
     def test_exactly_n_trials(self, algorithm: str, n_jobs: int) -> None:
         """Every number once, whatever the order in which trials end."""
-        driver = self._run(_plain_space(), algorithm, _bowl, n_jobs=n_jobs, initial=_INITIAL)
+        driver = self._run(plain_space(), algorithm, bowl, n_jobs=n_jobs, initial=INITIAL)
         assert list(driver.started) == sorted(trial.number for trial in driver.trials) == list(range(_N))
 
     @pytest.mark.parametrize("value", [None, math.nan, -math.inf], ids=str)
     def test_failures_do_not_end_the_study(self, algorithm: str, value: float | None) -> None:
         """Where all trials fail, the engine still proposes."""
-        driver = self._run(_plain_space(), algorithm, lambda params: Outcome(value))
+        driver = self._run(plain_space(), algorithm, lambda params: Outcome(value))
         assert len(driver.trials) == _N
 
     @pytest.mark.parametrize(
@@ -151,30 +168,30 @@ class EngineContract:
         Chance alone puts three of ten points there; eight or more have odds of 1 : 600.
         """
         driver = self._run(
-            _plain_space(),
+            plain_space(),
             algorithm,
-            lambda params: bad if _number(params["x"]) < 0.3 else _bowl(params),
+            lambda params: bad if number(params["x"]) < 0.3 else bowl(params),
             n_trials=_MANY,
         )
-        last = [_number(driver.started[number]["x"]) for number in range(_MANY - 10, _MANY)]
+        last = [number(driver.started[i]["x"]) for i in range(_MANY - 10, _MANY)]
         assert sum(x < 0.3 for x in last) < 8
 
     def test_a_rebuilt_study_goes_on_as_the_uninterrupted_one(self, algorithm: str) -> None:
         """Told the trials so far, a new engine proposes what the old one did."""
-        objective = _sometimes_bad(_by_x)
-        whole = self._run(_rich_space(), algorithm, objective, initial=(_RICH_POINT,))
+        objective = sometimes_bad(by_x)
+        whole = self._run(rich_space(), algorithm, objective, initial=(RICH_POINT,))
         for done in (3, 13):
-            rebuilt = self._rebuild(whole.trials[:done], self._search(_rich_space(), algorithm, initial=(_RICH_POINT,)))
+            rebuilt = self._rebuild(whole.trials[:done], self._search(rich_space(), algorithm, initial=(RICH_POINT,)))
             rest = self._go_on(rebuilt, objective, first=done)
             assert repr(rest.started) == repr({n: p for n, p in whole.started.items() if n >= done})
 
     def test_interrupted_trials_leave_no_trace(self, algorithm: str) -> None:
         """A study that is rebuilt with an INTERRUPTED trial goes on as if there were none."""
-        search = self._search(_plain_space(), algorithm)
-        trials = self._run(_plain_space(), algorithm, _bowl).trials[:13]
+        search = self._search(plain_space(), algorithm)
+        trials = self._run(plain_space(), algorithm, bowl).trials[:13]
         lost = replace(trials[12], state=TrialState.INTERRUPTED, value=None)
         without, with_it = (
-            self._go_on(self._rebuild(told, search), _bowl, first=13) for told in (trials[:12], [*trials[:12], lost])
+            self._go_on(self._rebuild(told, search), bowl, first=13) for told in (trials[:12], [*trials[:12], lost])
         )
         assert repr(without.started) == repr(with_it.started)
 
@@ -185,8 +202,8 @@ class EngineContract:
         """Every point of the grid, none of them twice, the ``initial`` one first."""
         if "grid" not in self._class().algorithms:
             pytest.skip("the engine does not offer grid")
-        space = _grid_space()
-        initial = ({"kind": "b", "n": 2, "step": 0.3},)
+        space = grid_space()
+        initial: tuple[Params, ...] = ({"kind": "b", "n": 2, "step": 0.3},)
         n_trials = count_points(self._search(space, "grid", initial=initial))
         driver = self._run(
             space, "grid", lambda params: Outcome(0.0), n_trials=n_trials, n_jobs=n_jobs, initial=initial
@@ -198,47 +215,47 @@ class EngineContract:
         """A study of nothing but hand-picked points."""
         if "manual" not in self._class().algorithms:
             pytest.skip("the engine does not offer manual")
-        driver = self._run(_plain_space(), "manual", _bowl, n_trials=2, initial=_INITIAL)
-        assert list(driver.started.values()) == list(_INITIAL)
+        driver = self._run(plain_space(), "manual", bowl, n_trials=2, initial=INITIAL)
+        assert list(driver.started.values()) == list(INITIAL)
 
     # Early stopping
 
     def test_no_scheduler_stops_nothing(self) -> None:
         """With ``none`` every trial runs to its end."""
-        assert _stopped(self._run_curves(None, _good_then_bad())) == []
+        assert _stopped(self._run_curves(None, good_then_bad())) == []
 
     def test_equal_curves_are_not_stopped(self, scheduler: str) -> None:
         """A trial that is no worse than the others goes on."""
-        assert _stopped(self._run_curves(scheduler, [Outcome(1.0, (1.0,) * _STEPS)] * 20)) == []
+        assert _stopped(self._run_curves(scheduler, [Outcome(1.0, (1.0,) * STEPS)] * 20)) == []
 
     def test_bad_curves_are_stopped_and_the_best_is_not(self, scheduler: str) -> None:
         """Of nine hopeless trials after twelve good ones some are stopped; the best of all never is."""
-        curves = [*_good_then_bad(), _curve(-1.0)]
+        curves = [*good_then_bad(), curve(-1.0)]
         stopped = _stopped(self._run_curves(scheduler, curves))
         assert set(stopped) & set(range(12, 21))
         assert len(curves) - 1 not in stopped
 
     def test_stopping_is_mirrored_when_maximizing(self, scheduler: str) -> None:
         """The same trials are stopped, at the same steps."""
-        least = self._run_curves(scheduler, _random_curves())
-        most = self._run_curves(scheduler, [_negate(curve) for curve in _random_curves()], Direction.MAXIMIZE)
+        least = self._run_curves(scheduler, random_curves())
+        most = self._run_curves(scheduler, [negate(curve) for curve in random_curves()], Direction.MAXIMIZE)
         assert _reported(least) == _reported(most)
 
     @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf], ids=str)
     def test_reports_that_are_not_finite_never_win(self, scheduler: str, value: float) -> None:
         """They are borne, and do not make a better trial stop."""
-        broken = [Outcome(None, (value,) * _STEPS)] * 12
-        stopped = _stopped(self._run_curves(scheduler, [_curve(0.0), *broken, _curve(0.0)]))
+        broken = [Outcome(None, (value,) * STEPS)] * 12
+        stopped = _stopped(self._run_curves(scheduler, [curve(0.0), *broken, curve(0.0)]))
         assert not set(stopped) & {0, 13}
 
     def test_a_rebuilt_scheduler_stops_the_same(self, scheduler: str) -> None:
         """Told the trials so far with their reports, a new engine stops the rest at the same steps."""
-        curves = _random_curves()
+        curves = random_curves()
         whole = self._run_curves(scheduler, curves)
         for done in (5, 15):
-            search = self._search(_plain_space(), self._some_algorithm(), scheduler=scheduler)
+            search = self._search(plain_space(), self._some_algorithm(), scheduler=scheduler)
             rebuilt = self._rebuild(whole.trials[:done], search)
-            rest = self._go_on(rebuilt, _one_by_one(curves[done:]), first=done, n_trials=len(curves))
+            rest = self._go_on(rebuilt, one_by_one(curves[done:]), first=done, n_trials=len(curves))
             assert _reported(rest) == {n: steps for n, steps in _reported(whole).items() if n >= done}
 
     # What is asked for
@@ -248,15 +265,15 @@ class EngineContract:
         engine_class = self._class()
         for algorithm in engine_class.algorithms:
             with pytest.raises(RequestError, match="no_such_option"):
-                self._create(self._search(_grid_space(), Spec(algorithm, {"no_such_option": 1})))
+                self._create(self._search(grid_space(), Spec(algorithm, {"no_such_option": 1})))
         for scheduler in engine_class.schedulers:
             with pytest.raises(RequestError, match="no_such_option"):
-                self._create(self._search(_grid_space(), "auto", scheduler=Spec(scheduler, {"no_such_option": 1})))
+                self._create(self._search(grid_space(), "auto", scheduler=Spec(scheduler, {"no_such_option": 1})))
 
     def test_auto_is_an_algorithm_that_the_engine_offers(self) -> None:
         """Whatever the space and the number of trials."""
         engine_class = self._class()
-        for space in (_plain_space(), _rich_space(), _grid_space()):
+        for space in (plain_space(), rich_space(), grid_space()):
             for n_trials in (1, 50, 10_000, None):
                 assert engine_class.auto(self._search(space, "auto"), n_trials) in engine_class.algorithms
 
@@ -281,7 +298,7 @@ class EngineContract:
         return (
             "random"
             if "random" in self._class().algorithms
-            else self._class().auto(self._search(_plain_space(), "auto"), None)
+            else self._class().auto(self._search(plain_space(), "auto"), None)
         )
 
     def _create(self, search: Search) -> Engine:
@@ -327,10 +344,8 @@ class EngineContract:
     def _run_curves(
         self, scheduler: str | None, curves: Sequence[Outcome], direction: Direction = Direction.MINIMIZE
     ) -> MemoryDriver:
-        driver = MemoryDriver(_one_by_one(curves), n_trials=len(curves))
-        search = self._search(
-            _plain_space(), self._some_algorithm(), scheduler=scheduler or "none", direction=direction
-        )
+        driver = MemoryDriver(one_by_one(curves), n_trials=len(curves))
+        search = self._search(plain_space(), self._some_algorithm(), scheduler=scheduler or "none", direction=direction)
         self._create(search).run(driver)
         return driver
 
@@ -346,102 +361,6 @@ class EngineContract:
         driver = MemoryDriver(objective, n_trials=n_trials, first=first)
         engine.run(driver)
         return driver
-
-
-_INITIAL: tuple[Params, ...] = ({"x": 0.25, "y": 0.5, "n": 3}, {"x": 1.0, "y": 0.001, "n": 8})
-_RICH_POINT: Params = {"x": 0.5, "lr": 0.01, "dropout": 0.2, "width": 64, "layers": 5, "optimizer": "adam"}
-
-
-def _plain_space() -> SearchSpace:
-    return SearchSpace({"x": Float(0, 1), "y": Float(1e-3, 1, log=True), "n": Int(1, 8)})
-
-
-def _grid_space() -> SearchSpace:
-    return SearchSpace(
-        {
-            "kind": Categorical(["a", "b"]),
-            "n": Int(1, 3),
-            "step": Float(0.1, 0.3, step=0.1),
-            "child": Categorical([1, True], when={"kind": ["a"], "n": [2, 3]}),
-        }
-    )
-
-
-def _rich_space() -> SearchSpace:
-    """All kinds of parameter, with conditions two levels deep."""
-    return SearchSpace(
-        {
-            "x": Float(-1.0, 1.0),
-            "lr": Float(1e-5, 1e-1, log=True),
-            "dropout": Float(0.1, 0.3, step=0.1),
-            "width": Int(1, 1024, log=True),
-            "layers": Int(2, 8, step=3),
-            "optimizer": Categorical(["adam", "sgd"]),
-            "schedule": Categorical(["none", "step"], when={"optimizer": ["sgd"]}),
-            "gamma": Float(0.1, 0.9, when={"schedule": ["step"]}),
-        }
-    )
-
-
-def _number(value: object) -> float:
-    assert isinstance(value, float)
-    return value
-
-
-def _distance(value: object) -> float:
-    return (_number(value) - 0.8) ** 2
-
-
-def _by_x(params: Params) -> Outcome:
-    return Outcome(_distance(params["x"]))
-
-
-def _bowl(params: Params) -> Outcome:
-    return Outcome(
-        _distance(params["x"]) + (math.log10(_number(params["y"])) + 1.5) ** 2 + 0.01 * float(str(params["n"]))
-    )
-
-
-def _negate(outcome: Outcome) -> Outcome:
-    value = None if outcome.value is None else -outcome.value
-    return replace(outcome, value=value, reports=tuple(-report for report in outcome.reports))
-
-
-def _negated(objective: Objective) -> Objective:
-    return lambda params: _negate(objective(params))
-
-
-def _sometimes_bad(objective: Objective) -> Objective:
-    """Some points fail, some are pruned after a report."""
-
-    def bad(params: Params) -> Outcome:
-        x = _number(params["x"])
-        if x < -0.6:
-            return Outcome(None, (1.0,))
-        return replace(objective(params), reports=(x,), pruned=x < -0.2)
-
-    return bad
-
-
-def _one_by_one(outcomes: Sequence[Outcome]) -> Objective:
-    rest: Iterator[Outcome] = iter(outcomes)
-    return lambda params: next(rest)
-
-
-def _curve(level: float) -> Outcome:
-    """A loss that falls towards its level."""
-    return Outcome(level, tuple(level + 1 / step for step in range(1, _STEPS + 1)))
-
-
-def _good_then_bad() -> list[Outcome]:
-    return [_curve(0.01 * (i % 4)) for i in range(12)] + [_curve(10.0)] * 9
-
-
-def _random_curves() -> list[Outcome]:
-    """Thirty curves of any level; every seventh trial fails at its end."""
-    rng = random.Random(1)
-    curves = [_curve(rng.random()) for _ in range(30)]
-    return [replace(curve, value=None) if i % 7 == 6 else curve for i, curve in enumerate(curves)]
 
 
 def _stopped(driver: MemoryDriver) -> list[int]:

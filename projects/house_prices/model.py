@@ -70,9 +70,7 @@ class HousePriceModel(PythonModel):
         self.features = features
         self.prices = prices
 
-    def predict(
-        self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
-    ) -> np.ndarray:
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> np.ndarray:
         """Return the prices in dollars, shape (rows,)."""
         device = next(self.network.parameters()).device
         inputs = self.features.apply(encode(model_input)).to(device)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from mltune.testing import EngineContract
 
 _FEW_MODELS = {"gp": {"n_startup_trials": 12}}  # fitting one takes a tenth of a second

@@ -1,0 +1,65 @@
+"""Keep back what MLflow remarks while a model is saved and the user can do nothing about."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import threading
+import warnings
+from collections.abc import Iterator
+from typing import cast
+
+_LOGGERS = ("sklearn", "pytorch", "pyfunc", "models.signature", "models.model", "models.utils", "types.utils")
+_CHOSEN_BY_US = re.compile("Saving (scikit-learn|pytorch) models? .*pickle|Model was missing function", re.IGNORECASE)
+_NO_SIGNATURE = re.compile("Failed to infer (the )?model signature")
+_INTEGER_HINT = "Hint: Inferred schema contains integer column"
+
+
+class Remarks(logging.Filter):
+    """Drops remarks of one thread; others' pass.
+
+    Attributes:
+        no_signature: What MLflow said when it could not infer the signature.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.no_signature: str | None = None
+        self._thread = threading.get_ident()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if threading.get_ident() != self._thread:
+            return True
+        text = record.getMessage()
+        if _NO_SIGNATURE.match(text):
+            self.no_signature = text
+            return False
+        return record.levelno >= logging.WARNING and not _CHOSEN_BY_US.match(text)
+
+
+@contextlib.contextmanager
+def kept_back() -> Iterator[Remarks]:
+    """Keep MLflow's remarks back in this thread."""
+    remarks = Remarks()
+    loggers = [logging.getLogger(f"mlflow.{name}") for name in _LOGGERS]
+    for logger in loggers:
+        logger.addFilter(remarks)
+    try:
+        with _without_integer_hint():
+            yield remarks
+    finally:
+        for logger in loggers:
+            logger.removeFilter(remarks)
+
+
+@contextlib.contextmanager
+def _without_integer_hint() -> Iterator[None]:
+    """Ignore one warning; `warnings.catch_warnings` would undo what other threads change meanwhile."""
+    warnings.filterwarnings("ignore", message=_INTEGER_HINT)
+    ours = warnings.filters[0]
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):  # another thread that logs a model has removed it
+            cast("list[object]", warnings.filters).remove(ours)

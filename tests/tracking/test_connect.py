@@ -1,0 +1,60 @@
+"""Finding the store and the experiment as MLflow does."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+
+from mltune.errors import StoreUnavailableError
+from mltune.tracking.connect import connect, experiment, redact
+
+
+def journal_mode(path: Path) -> str:
+    with closing(sqlite3.connect(path)) as database:
+        return str(database.execute("PRAGMA journal_mode").fetchone()[0])
+
+
+def test_the_default_store_is_mlflows_own(
+    tracking_uri: str, chdir: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(None)
+    assert connect().uri == f"sqlite:///{tmp_path}/empty/mlflow.db"
+    assert journal_mode(tmp_path / "empty" / "mlflow.db") == "wal"
+
+
+def test_a_database_that_was_there_is_left_as_it_is(tracking_uri: str, chdir: Path) -> None:
+    assert connect().uri == tracking_uri
+    assert journal_mode(chdir / "mlflow.db") == "delete"
+
+
+def test_the_experiment_of_mlflows_settings(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert experiment(client, None) == "0"
+    first = experiment(client, "first")
+    assert experiment(client, "first") == first
+    mlflow.set_experiment("second")
+    assert experiment(client, None) == client.get_experiment_by_name("second").experiment_id
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "first")
+    assert experiment(client, None) == first
+    assert experiment(client, "third") == client.get_experiment_by_name("third").experiment_id
+
+
+def test_an_experiment_that_cannot_be_used(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    client.delete_experiment(client.create_experiment("gone"))
+    with pytest.raises(StoreUnavailableError, match="'gone' is deleted"):
+        experiment(client, "gone")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "77")
+    with pytest.raises(StoreUnavailableError, match="the experiment must exist, but"):
+        experiment(client, None)
+
+
+def test_credentials_are_redacted() -> None:
+    assert redact("http://bob:s3cret@host:5000/x and https://tok@h") == "http://host:5000/x and https://h"
+    assert redact("sqlite:////a/b.db") == "sqlite:////a/b.db"
