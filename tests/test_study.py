@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import numpy as np
 import pytest
 import yaml
 from mlflow import MlflowClient
@@ -346,8 +347,9 @@ def test_the_best_model_is_loaded_and_registered(client: MlflowClient) -> None:
     assert result.registration.uri == "models:/ridge@champion"
     version = client.get_model_version_by_alias("ridge", "champion")
     assert version.run_id == result.best_trial.run_id
-    served = mlflow.pyfunc.load_model("models:/ridge@champion").predict([[0.5]])
-    assert served == pytest.approx(result.load_best_model().predict([[0.5]]))
+    rows = np.array([[0.5], [0.25]])
+    served = mlflow.pyfunc.load_model("models:/ridge@champion").predict(rows)
+    assert served == pytest.approx(result.load_best_model().predict(rows))
 
 
 def test_a_study_without_a_model_to_register_fails_and_says_so(client: MlflowClient) -> None:

@@ -33,7 +33,7 @@ class Runner:
     """
 
     def __init__(self, setup: Setup, report: Report) -> None:
-        self._metric = setup.metric
+        self._setup = setup
         self._report = report
         self._objective = load_objective(setup.objective)
 
@@ -48,18 +48,18 @@ class Runner:
         return Ended(task.number, outcome[0])
 
     def _attached(self, task: Task) -> Returned | Pruned | Raised:
-        services = _Services(task, self._report)
+        services = _Services(self._setup, task, self._report)
         trial = Trial(
             task.params,
             number=task.number,
             seed=task.seed,
-            metric=self._metric,
+            metric=self._setup.metric,
             run_id=task.run_id,
             services=services,
         )
         try:
             with attach.attached(task.run_id, task.experiment_id):
-                return Returned(as_metrics(self._objective(trial), self._metric), services.model_id)
+                return Returned(as_metrics(self._objective(trial), self._setup.metric), services.model_id)
         except TrialPruned:
             return Pruned(services.model_id)
         except BaseException as error:
@@ -69,7 +69,8 @@ class Runner:
 class _Services:
     """What a trial needs of its worker."""
 
-    def __init__(self, task: Task, report: Report) -> None:
+    def __init__(self, setup: Setup, task: Task, report: Report) -> None:
+        self._store = setup.environment.get("MLFLOW_TRACKING_URI")
         self._task = task
         self._report = report
         self.model_id: str | None = None
@@ -79,7 +80,13 @@ class _Services:
 
     def log_model(self, model: Any, name: str, **options: Any) -> str:
         self.model_id = models.log_model(
-            model, name, run_id=self._task.run_id, experiment_id=self._task.experiment_id, **options
+            model,
+            name,
+            run_id=self._task.run_id,
+            experiment_id=self._task.experiment_id,
+            tracking_uri=self._store,
+            params=self._task.params,
+            **options,
         )
         return self.model_id
 

@@ -12,7 +12,9 @@ from typing import cast
 
 _LOGGERS = ("sklearn", "pytorch", "pyfunc", "models.signature", "models.model", "models.utils", "types.utils")
 _CHOSEN_BY_US = re.compile("Saving (scikit-learn|pytorch) models? .*pickle|Model was missing function", re.IGNORECASE)
-_NO_SIGNATURE = re.compile("Failed to infer (the )?model signature")
+_NO_SIGNATURE = re.compile(
+    r"Failed to infer (?:the )?model signature from.*?(?:Reason|error): (.*?)(?:\. To see.*)?$", re.S
+)
 _INTEGER_HINT = "Hint: Inferred schema contains integer column"
 
 
@@ -20,7 +22,7 @@ class Remarks(logging.Filter):
     """Drops remarks of one thread; others' pass.
 
     Attributes:
-        no_signature: What MLflow said when it could not infer the signature.
+        no_signature: Why MLflow could not infer the signature from the example.
     """
 
     def __init__(self) -> None:
@@ -32,8 +34,8 @@ class Remarks(logging.Filter):
         if threading.get_ident() != self._thread:
             return True
         text = record.getMessage()
-        if _NO_SIGNATURE.match(text):
-            self.no_signature = text
+        if failure := _NO_SIGNATURE.match(text):
+            self.no_signature = failure[1]
             return False
         return record.levelno >= logging.WARNING and not _CHOSEN_BY_US.match(text)
 

@@ -53,6 +53,8 @@ def log_model(
     PyTorch modules are pickled, in evaluation mode. The ``pt2`` export, MLflow's default, keeps what happens to hold
     for the example (after a batch of one, only batches of one are served), and takes seconds.
 
+    An estimator without ``predict`` is loaded by ``mlflow.sklearn.load_model`` only, as MLflow has it.
+
     Modules that are the user's own travel with the model; classes from ``__main__`` and notebooks travel inside of it.
 
     Args:
@@ -87,7 +89,7 @@ def log_model(
                 signature=signature,
                 pip_requirements=list(pip_requirements) if pip_requirements is not None else None,
             )
-        if remarks.no_signature is not None and input_example is not None:
+        if remarks.no_signature is not None:
             raise ValueError(f"the model must predict on its input_example, but: {remarks.no_signature}")
         client = MlflowClient(tracking_uri=tracking_uri)
         logged = client.create_logged_model(
@@ -138,10 +140,8 @@ def _save_python(model: Any, path: Path, **options: Any) -> None:
 
 
 def _save_sklearn(model: Any, path: Path, **options: Any) -> None:
-    method = next((name for name in ("predict", "transform") if hasattr(model, name)), "predict")
     options["input_example"] = _array(options["input_example"])
-    options["signature"] = options["signature"] or _signature(options["input_example"], getattr(model, method, None))
-    options["pyfunc_predict_fn"] = method
+    options["signature"] = options["signature"] or _signature(options["input_example"], getattr(model, "predict", None))
     known = references(model)
     if known not in _TYPES_TO_TRUST:
         _TYPES_TO_TRUST[known] = _types_to_trust(model)
@@ -253,8 +253,10 @@ def _signature(example: Any, predict: Predict | None) -> ModelSignature | None:
     Raises:
         ValueError: The model cannot predict on the example.
     """
-    if example is None or predict is None:
+    if example is None:
         return None
+    if predict is None:
+        return infer_signature(example)
     try:
         predicted = predict(example)
         if isinstance(example, pd.DataFrame) and isinstance(predicted, np.ndarray) and predicted.ndim == 1:
