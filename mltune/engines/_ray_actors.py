@@ -1,9 +1,8 @@
-"""What runs in Ray's processes: the slot that runs trials, and the mailbox between slots and driver."""
+"""What runs in Ray's processes: the slots that run trials, and the desk between slots and driver."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +10,8 @@ import ray
 from ray import tune
 
 from mltune.errors import ObjectiveError
-from mltune.execution import Ended, Reported, Setup, Task
+from mltune.execution import Died, Ended, Reported, Setup, Task
+from mltune.execution.worker import load_runner
 
 
 @dataclass(frozen=True)
@@ -23,59 +23,72 @@ class Ready:
 
 
 @ray.remote(num_cpus=0)
-class Mailbox:
-    """Passes messages from the slots to the driver, and the driver's answers back."""
+class Desk:
+    """Gives tasks to the slots and passes on what they say; one actor, so that all sees one order of events."""
 
     def __init__(self) -> None:
+        self._tasks: asyncio.Queue[Task] = asyncio.Queue()
         self._messages: asyncio.Queue[Any] = asyncio.Queue()
         self._asked: dict[int, asyncio.Future[bool]] = {}
+        self._running: dict[str, int] = {}
 
-    async def put(self, message: Any) -> None:
-        """A slot says something."""
-        await self._messages.put(message)
+    async def submit(self, task: Task) -> None:
+        """The driver has a task."""
+        await self._tasks.put(task)
 
-    async def ask(self, reported: Reported) -> bool:
-        """A slot reports, and waits for the answer."""
-        self._asked[reported.number] = asyncio.get_running_loop().create_future()
-        await self._messages.put(reported)
-        return await self._asked[reported.number]
+    async def take_message(self) -> Any:
+        """The driver waits for the next message."""
+        return await self._messages.get()
 
     async def answer(self, number: int, stop: bool) -> None:
         """The driver answers a report."""
         self._asked.pop(number).set_result(stop)
 
-    async def take(self) -> Any:
-        """The driver waits for the next message."""
-        return await self._messages.get()
+    async def lost(self, slot: str) -> None:
+        """The driver has seen that a slot died; its task, if any, is over."""
+        number = self._running.pop(slot, None)
+        if number is not None:
+            await self._messages.put(Ended(number, Died("the worker died")))
+
+    async def take_task(self, slot: str) -> Task:
+        """A slot is free, and waits for a task."""
+        await self.lost(slot)  # it died and is back, before the driver saw it
+        task = await self._tasks.get()
+        self._running[slot] = task.number
+        return task
+
+    async def ready(self, ready: Ready) -> None:
+        """A slot has started."""
+        await self._messages.put(ready)
+
+    async def report(self, reported: Reported) -> bool:
+        """A slot reports, and waits for the answer."""
+        self._asked[reported.number] = asyncio.get_running_loop().create_future()
+        await self._messages.put(reported)
+        return await self._asked[reported.number]
+
+    async def end(self, slot: str, ended: Ended) -> None:
+        """A slot has run its task."""
+        self._running.pop(slot, None)
+        await self._messages.put(ended)
 
 
 class Slot(tune.Trainable):
-    """Runs one trial after the other in one process; Tune gives it a new trial by ``reset_config``."""
+    """One place for a trial: a trial of Ray Tune whose every step runs one trial of the study."""
 
-    def setup(self, config: dict[str, Any], setup: Setup, mailbox: Any) -> None:  # type: ignore[override]
-        os.environ.update(setup.environment)
-        from mltune.execution.runner import Runner  # after the environment: it imports mlflow and user code
-        from mltune.tracking import attach
-
-        attach.prepare_worker()
-        self._mailbox = mailbox
-        self._task: Task | None = config["task"]
+    def setup(self, config: dict[str, Any], setup: Setup, desk: Any) -> None:  # type: ignore[override]
+        self._desk = desk
         refusal = None
         try:
-            self._runner = Runner(setup, lambda reported: bool(ray.get(mailbox.ask.remote(reported))))
+            self._runner = load_runner(setup, lambda reported: bool(ray.get(desk.report.remote(reported))))
         except ObjectiveError as error:
             refusal = error
-        ray.get(mailbox.put.remote(Ready(ray.get_runtime_context().current_actor, refusal)))
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._task = new_config["task"]
-        return True
+        ray.get(desk.ready.remote(Ready(ray.get_runtime_context().current_actor, refusal)))
 
     def step(self) -> dict[str, Any]:
-        if self._task is not None:
-            ended: Ended = self._runner.run(self._task)
-            ray.get(self._mailbox.put.remote(ended))
-        return {"done": True}
+        task: Task = ray.get(self._desk.take_task.remote(self.trial_id))
+        ray.get(self._desk.end.remote(self.trial_id, self._runner.run(task)))
+        return {}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing to keep: MLflow is the only state."""

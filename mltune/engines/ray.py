@@ -1,7 +1,9 @@
 """Ray Tune: places, starts and reuses the trials' processes, on this machine or on a cluster.
 
 The proposals, schedulers and the loop are those of the Optuna engine, so that both engines mean the same. Ray Tune
-is the executor: every trial of the study is a trial of one ``Tuner.fit``, which runs in a thread of the driver.
+is the executor: it places ``n_jobs`` slots, each a trial of one ``Tuner.fit`` whose steps run trials of the study, and
+starts a slot again when it died. (As one Tune trial each, trials would lose their warm process whenever two end at
+once: Tune keeps one idle actor, and a new one takes seconds.)
 """
 
 from __future__ import annotations
@@ -14,20 +16,18 @@ import queue
 import shutil
 import sys
 import threading
-from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from tempfile import mkdtemp
 from typing import Any, ClassVar
 
 import ray
 from ray import tune
-from ray.tune.search import Searcher
 
-from mltune.engines._ray_actors import Mailbox, Ready, Slot
+from mltune.engines._ray_actors import Desk, Ready, Slot
 from mltune.engines._scoped import quiet
 from mltune.engines.optuna import OptunaEngine
 from mltune.errors import ObjectiveError, RequestError, nearest
-from mltune.execution import Died, Ended, Executor, Isolation, Message, ObjectiveRef, Setup, Task
+from mltune.execution import Executor, Isolation, Message, ObjectiveRef, Setup, Task
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _OBJECT_STORE = 100 * 2**20  # bytes; only tasks and reports pass through it
@@ -40,7 +40,6 @@ _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # MLflow is the only state
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000",
 }
@@ -71,91 +70,91 @@ class RayExecutor(Executor):
         self._n_jobs = n_jobs
         self._resources = {"cpu": 1.0} | dict(resources)
         self._messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._tasks = _Tasks()
         self._actors: list[Any] = []
+        self._stopper = _Stopper()
         self._closing = contextlib.ExitStack()
         self._fit: threading.Thread | None = None
 
     def start(self, setup: Setup) -> None:
         self._closing.enter_context(_muted("ray.tune"))
         with quiet("ray"):
-            self._closing.enter_context(_environment(_QUIET))
+            breakpoint_hook = {"PYTHONBREAKPOINT": os.environ.get("PYTHONBREAKPOINT")}  # ray.init sets its own
+            self._closing.enter_context(_environment(_QUIET | breakpoint_hook))
             folder = mkdtemp(prefix="mltune-")
             self._closing.callback(shutil.rmtree, folder, ignore_errors=True)
             self._closing.enter_context(_connected(self._n_jobs, self._resources, folder, setup))
             _check_room(self._resources)
-            self._mailbox = Mailbox.remote()  # type: ignore[attr-defined]
+            self._desk = Desk.remote()  # type: ignore[attr-defined]
             threading.Thread(target=self._pump, daemon=True).start()
             self._fit = threading.Thread(target=self._run, args=(setup, folder), daemon=True)
             self._fit.start()
-        self._tasks.put(None)  # an empty trial starts the first actor and loads the objective
         self._await_ready()
 
     def submit(self, task: Task) -> None:
-        self._tasks.put(task)
+        self._desk.submit.remote(task)
 
     def next(self) -> Message:
         while True:
             message = self._messages.get()
             if isinstance(message, Exception):
                 raise message
-            if isinstance(message, Ready):
-                self._actors.append(message.actor)
-            elif message.number >= 0:
+            if not isinstance(message, Ready):
                 return message  # type: ignore[no-any-return]
+            self._actors.append(message.actor)
 
     def answer(self, number: int, *, stop: bool) -> None:
-        self._mailbox.answer.remote(number, stop)
+        self._desk.answer.remote(number, stop)
 
     def close(self) -> None:
-        self._tasks.close()
+        self._stopper.stopped = True
         with quiet("ray"):
             if self._fit is not None:
-                self._end_actors()
+                for actor in [*self._actors, self._desk]:
+                    with contextlib.suppress(Exception):  # it is gone already
+                        ray.kill(actor)
                 self._fit.join(_CLOSE_GRACE)
-                self._kill(self._mailbox)
                 self._fit = None
             self._closing.close()
 
-    def _end_actors(self) -> None:
-        """Kill the actors where one is busy; idle ones leave with Tune, on their own."""
-        if self._tasks.live:
-            for actor in self._actors:
-                self._kill(actor)
-
-    def _kill(self, actor: Any) -> None:
-        with contextlib.suppress(Exception):  # it is gone already
-            ray.kill(actor)
-
     def _await_ready(self) -> None:
-        """Wait for the first actor.
+        """Wait for the first slot.
 
         Raises:
-            ObjectiveError: It could not load the objective, or died.
+            ObjectiveError: It could not load the objective, or died over it.
         """
         message = self._messages.get()
         if isinstance(message, Exception):
             raise message
-        if isinstance(message, Ended) and isinstance(message.outcome, Died):
-            raise ObjectiveError(f"the objective must load in a worker, but there {message.outcome.how}")
         self._actors.append(message.actor)
         if message.refusal is not None:
             raise message.refusal
 
+    def _lost(self, slot: str) -> None:
+        """A slot died: over its task, or, before any was ready, over the objective."""
+        if self._actors:
+            self._desk.lost.remote(slot)
+        else:
+            self._messages.put(ObjectiveError("the objective must load in a worker, but the worker died while it did"))
+
     def _pump(self) -> None:
-        """Take the mailbox's messages into this process, until the mailbox is gone."""
+        """Take the desk's messages into this process, until the desk is gone."""
         with contextlib.suppress(Exception):
             while True:
-                self._messages.put(ray.get(self._mailbox.take.remote()))
+                self._messages.put(ray.get(self._desk.take_message.remote()))
 
     def _run(self, setup: Setup, folder: str) -> None:
-        """All trials as one run of Tune."""
-        trainable = tune.with_parameters(Slot, setup=setup, mailbox=self._mailbox)
+        """All slots as one run of Tune, which starts a slot again whenever it died."""
+        slot = tune.with_parameters(Slot, setup=setup, desk=self._desk)
         tuner = tune.Tuner(
-            tune.with_resources(trainable, self._resources),
-            tune_config=tune.TuneConfig(search_alg=self._tasks, num_samples=-1, reuse_actors=True),
+            tune.with_resources(slot, self._resources),
+            tune_config=tune.TuneConfig(num_samples=self._n_jobs),
             run_config=tune.RunConfig(
-                name="study", storage_path=folder, verbose=0, callbacks=[_Deaths(self._messages)]
+                name="study",
+                storage_path=folder,
+                verbose=0,
+                stop=self._stopper,
+                callbacks=[_Deaths(self._lost)],
+                failure_config=tune.FailureConfig(max_failures=-1),
             ),
         )
         try:
@@ -164,65 +163,29 @@ class RayExecutor(Executor):
             self._messages.put(error)
 
 
-class _Tasks(Searcher):
-    """Hands the submitted tasks to Tune as if it proposed them; ``live`` counts those that Tune has not ended."""
+class _Stopper(tune.Stopper):
+    """Ends Tune's run when the executor closes."""
 
-    def __init__(self) -> None:
-        super().__init__(metric="none", mode="max")
-        self._waiting: deque[Task | None] = deque()
-        self._changed = threading.Condition()
-        self._closed = False
-        self.live = 0
+    stopped = False
 
-    def put(self, task: Task | None) -> None:
-        """Let Tune run a task."""
-        with self._changed:
-            self._waiting.append(task)
-            self._changed.notify()
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return self.stopped
 
-    def close(self) -> None:
-        """Let Tune end."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
-
-    def suggest(self, trial_id: str) -> Any:
-        with self._changed:
-            if not self.live:  # Tune would sleep for a whole second, and has nothing else to do
-                self._changed.wait_for(lambda: self._waiting or self._closed)
-            if self._closed:
-                return Searcher.FINISHED
-            if not self._waiting:
-                return None
-            self.live += 1
-            return {"task": self._waiting.popleft()}
-
-    def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
-        with self._changed:
-            self.live -= 1
-
-    def save(self, checkpoint_path: str) -> None:
-        """Nothing to keep: MLflow is the only state."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Nothing was kept."""
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}  # Tune keeps a copy on disk, and never reads it
+    def stop_all(self) -> bool:
+        return self.stopped
 
 
 class _Deaths(tune.Callback):
-    """Tells the driver of trials whose actor died."""
+    """Hears of slots that died; Tune starts them again."""
 
-    def __init__(self, messages: queue.SimpleQueue[Any]) -> None:
-        self._messages = messages
+    def __init__(self, lost: Callable[[str], None]) -> None:
+        self._lost = lost
 
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        task: Task | None = trial.config["task"]
-        self._messages.put(Ended(task.number if task is not None else -1, Died("the worker died")))
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._lost(trial.trial_id)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}
+        return {}  # Tune keeps a copy on disk, and never reads it
 
 
 def _checked(resources: Mapping[str, float]) -> dict[str, float]:

@@ -13,13 +13,31 @@ import queue
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mltune.errors import ObjectiveError
 from mltune.execution._base import Reported, Setup, Task
 
+if TYPE_CHECKING:
+    from mltune.execution.runner import Runner
+
 _EXIT_GRACE = 2.0  # seconds that exit handlers and user threads get once the driver has closed the channel
+
+
+def load_runner(setup: Setup, report: Callable[[Reported], bool]) -> Runner:
+    """Make this process a worker, and load the objective.
+
+    Raises:
+        ObjectiveError: The objective cannot be loaded here.
+    """
+    os.environ.update(setup.environment)
+    from mltune.execution.runner import Runner  # after the environment: it imports mlflow and user code
+    from mltune.tracking import attach
+
+    attach.prepare_worker()
+    return Runner(setup, report)
 
 
 class _Channel:
@@ -53,13 +71,8 @@ def main(fd: int) -> None:
 
 def _serve(channel: _Channel) -> None:
     setup: Setup = channel.connection.recv()
-    os.environ.update(setup.environment)
-    from mltune.execution.runner import Runner  # after the environment: it imports mlflow and user code
-    from mltune.tracking import attach
-
-    attach.prepare_worker()
     try:
-        runner = Runner(setup, channel.report)
+        runner = load_runner(setup, channel.report)
     except ObjectiveError as error:
         channel.send(error)
         return

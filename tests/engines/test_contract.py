@@ -10,3 +10,8 @@ _FEW_MODELS = {"gp": {"n_startup_trials": 12}}  # fitting one takes a tenth of a
 class TestOptuna(EngineContract):
     engine = "optuna"
     options = _FEW_MODELS
+
+
+class TestRay(EngineContract):
+    engine = "ray"
+    options = _FEW_MODELS

@@ -1,0 +1,275 @@
+"""Ray as an executor: reuse, death, room, whose Ray it is, and nothing left behind."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import psutil
+import pytest
+
+from mltune import Trial
+from mltune.engines import get_engine
+from mltune.engines.ray import RayExecutor
+from mltune.errors import ObjectiveError, RequestError
+from mltune.execution import Died, Ended, Executor, Isolation, ObjectiveRef, Raised, Reported, Returned, Setup, Task
+
+
+def setup(objective: Any) -> Setup:
+    return Setup(
+        objective=objective if isinstance(objective, ObjectiveRef) else cloudpickle.dumps(objective),
+        metric="value",
+        environment={},
+    )
+
+
+def task(number: int, **params: Any) -> Task:
+    return Task(number=number, params=params, seed=0, run_id="0" * 32, experiment_id="0")
+
+
+def run(executor: Executor, *tasks: Task) -> dict[int, Any]:
+    for each in tasks:
+        executor.submit(each)
+    ended = [executor.next() for _ in tasks]
+    return {message.number: message.outcome for message in ended if isinstance(message, Ended)}
+
+
+def objective(trial: Trial) -> Any:
+    """What the tests of one shared executor need."""
+    import os
+    import time
+
+    match trial.params.get("what"):
+        case "pid":
+            return os.getpid()
+        case "raise":
+            raise ValueError("a bad day")
+        case "exit":
+            os._exit(3)
+        case "sleep":
+            time.sleep(1.0)
+        case "report":
+            trial.report(5.0, step=0)
+            trial.report({"value": 6.0, "other": 1.0}, step=2)
+        case "environment":
+            return int(os.environ["OMP_NUM_THREADS"])
+    return 1.0
+
+
+def ray_processes() -> set[int]:
+    """Our Ray processes: those below this process, and orphans that Ray's programs are."""
+    names = ("raylet", "gcs_server", "ray::", "ray/dashboard", "ray/_private")
+    found = set()
+    for process in psutil.process_iter(["cmdline"]):
+        line = " ".join(process.info["cmdline"] or ())
+        if any(name in line for name in names) and process.status() != psutil.STATUS_ZOMBIE:
+            found.add(process.pid)
+    return found
+
+
+def environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+
+
+@pytest.fixture(scope="module")
+def before() -> tuple[dict[str, str], set[int]]:
+    """The environment and the Ray processes before the shared executor starts."""
+    return environment(), ray_processes()
+
+
+@pytest.fixture(scope="module")
+def executor(before: Any) -> Iterator[RayExecutor]:
+    """One executor of two slots on a Ray of its own."""
+    made = RayExecutor(2, {})
+    made.start(setup(objective))
+    yield made
+    made.close()
+
+
+def test_actors_are_reused(executor: RayExecutor) -> None:
+    pids = {run(executor, task(n, what="pid"))[n].metrics["value"] for n in range(5)}
+    assert len(pids) <= 2
+    assert float(os.getpid()) not in pids
+
+
+def test_two_trials_run_at_once(executor: RayExecutor) -> None:
+    run(executor, task(0, what="sleep"), task(1, what="sleep"))  # both actors are there now
+    started = time.monotonic()
+    run(executor, task(2, what="sleep"), task(3, what="sleep"))
+    assert time.monotonic() - started < 1.9
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_reports_are_answered(stop: bool, executor: RayExecutor) -> None:
+    executor.submit(task(4, what="report"))
+    reports = []
+    while isinstance(message := executor.next(), Reported):
+        reports.append((message.step, message.metrics))
+        executor.answer(4, stop=stop)
+    assert reports == [(0, {"value": 5.0}), (2, {"value": 6.0, "other": 1.0})][: 1 if stop else 2]
+    assert (type(message.outcome) is Returned) is not stop
+
+
+def test_what_user_code_raises_is_an_outcome(executor: RayExecutor) -> None:
+    outcome = run(executor, task(5, what="raise"))[5]
+    assert isinstance(outcome, Raised)
+    assert outcome.traceback.rstrip().endswith("ValueError: a bad day")
+    assert "site-packages" not in outcome.traceback
+
+
+def test_an_actor_dies_alone(executor: RayExecutor) -> None:
+    outcomes = run(executor, task(6, what="exit"), task(7, what="sleep"))
+    assert outcomes == {6: Died("the worker died"), 7: Returned({"value": 1.0})}
+    assert run(executor, task(8)) == {8: Returned({"value": 1.0})}
+
+
+def test_each_trial_has_its_share_of_the_cores(executor: RayExecutor) -> None:
+    threads = run(executor, task(9, what="environment"))[9].metrics["value"]
+    assert threads == max(1, (os.cpu_count() or 1) // 2) or "OMP_NUM_THREADS" in os.environ
+
+
+def test_closing_leaves_nothing_behind(executor: RayExecutor, before: Any) -> None:
+    executor.submit(task(10, what="sleep"))
+    executor.close()
+    executor.close()
+    assert environment() == before[0]
+    deadline = time.monotonic() + 20
+    while ray_processes() - before[1]:
+        assert time.monotonic() < deadline, ray_processes() - before[1]
+        time.sleep(0.2)
+    assert logging.getLogger("ray.tune").level == logging.NOTSET
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [("import nothing_like_this", "No module named 'nothing_like_this'"), ("", "has no 'train'")],
+)
+def test_an_objective_that_cannot_be_imported(source: str, sentence: str, tmp_path: Path, users_ray: None) -> None:
+    (tmp_path / "broken_on_ray.py").write_text(source)
+    made = RayExecutor(1, {})
+    try:
+        with pytest.raises(ObjectiveError) as caught:
+            made.start(setup(ObjectiveRef("broken_on_ray", "train", str(tmp_path))))
+    finally:
+        made.close()
+    assert sentence in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def users_ray(executor: RayExecutor) -> Iterator[None]:
+    """A Ray that the user has started in this process, with one GPU that is only said to be there."""
+    import ray
+
+    executor.close()
+    ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+def test_the_users_ray_is_used_and_left_running(users_ray: None) -> None:
+    import ray
+
+    made = RayExecutor(1, {"cpu": 1, "gpu": 0.5})
+    made.start(setup(lambda trial: float(len(ray.get_gpu_ids()) if trial.number == 0 else -1)))
+    try:
+        assert run(made, task(0))[0] == Returned({"value": 1.0})
+    finally:
+        made.close()
+    assert ray.is_initialized()
+
+
+def test_a_trial_that_fits_nowhere_is_refused(users_ray: None) -> None:
+    made = RayExecutor(1, {"gpu": 2})
+    try:
+        with pytest.raises(RequestError, match=r"must fit on one node.*'gpu': 2"):
+            made.start(setup(objective))
+    finally:
+        made.close()
+
+
+@pytest.mark.parametrize(
+    ("resources", "sentence"),
+    [({"gpus": 1}, "did you mean 'gpu'?"), ({"cpu": 0}, "`resources.cpu` must be above 0, but got 0")],
+)
+def test_wrong_resources(resources: dict[str, float], sentence: str) -> None:
+    engine = get_engine("ray")
+    with pytest.raises(RequestError) as caught:
+        engine.executor(object.__new__(engine), 1, resources=resources, isolation=Isolation.PROCESS)
+    assert sentence in str(caught.value)
+    with pytest.raises(RequestError, match="engine ray never does"):
+        engine.executor(object.__new__(engine), 1, resources={}, isolation=Isolation.NONE)
+
+
+QUIET = """
+import mltune
+result = mltune.tune(lambda trial: trial.params["x"], {"x": mltune.Float(0, 1)}, direction="minimize",
+                     algorithm="random", engine="ray", n_trials=2, quiet=True)
+"""
+
+JOIN = """
+import os, sys
+import ray
+from mltune.engines.ray import RayExecutor
+from tests.engines.test_ray import setup, task, run, objective
+executor = RayExecutor(1, {})
+executor.start(setup(objective))
+print(run(executor, task(0)))
+executor.close()
+assert not ray.is_initialized()
+"""
+
+
+def test_a_study_on_ray_prints_nothing_of_its_own(tracking_uri: str, chdir: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", QUIET], capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_cluster_is_joined_by_its_address_and_left_running(users_ray: None) -> None:
+    import ray
+
+    address = ray.get_runtime_context().gcs_address
+    root = Path(__file__).parents[2]
+    environment = os.environ | {"RAY_ADDRESS": address, "PYTHONPATH": str(root)}
+    done = subprocess.run(
+        [sys.executable, "-c", JOIN],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=150,
+        env=environment,
+        cwd=root,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Returned(metrics={'value': 1.0}" in done.stdout
+    assert ray.is_initialized()
+    assert [node for node in ray.nodes() if node["Alive"]]
+
+
+STRANGER = """
+import sys, ray
+ray.init(address=sys.argv[1], logging_level="ERROR")
+"""
+
+
+def test_nobody_joins_without_the_token(users_ray: None, tmp_path: Path) -> None:
+    import ray
+
+    address = ray.get_runtime_context().gcs_address
+    environment = os.environ | {"HOME": str(tmp_path), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "b" * 64}
+    wrong = subprocess.run(
+        [sys.executable, "-c", STRANGER, address],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=150,
+        env=environment,
+    )
+    assert wrong.returncode != 0
+    assert "InvalidAuthToken" in wrong.stderr
