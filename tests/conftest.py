@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -67,3 +70,38 @@ def _reset_mlflow() -> None:
     mlflow.set_tracking_uri(None)
     for name in ("MLFLOW_EXPERIMENT_ID", "MLFLOW_REGISTRY_URI"):
         os.environ.pop(name, None)
+
+
+LOAD = """
+import json, sys
+class NoMltune:
+    def find_spec(self, name, path=None, target=None):
+        assert name.partition(".")[0] != "mltune", "the model imports mltune"
+sys.meta_path.insert(0, NoMltune())
+import mlflow, numpy, pandas
+rows = pandas.read_json(sys.argv[2], orient="split", precise_float=True)
+if sys.argv[3] == "array":
+    rows = rows.to_numpy(dtype="float32")
+print(json.dumps(numpy.asarray(mlflow.pyfunc.load_model(sys.argv[1]).predict(rows)).tolist()))
+"""
+
+Predict = Callable[..., list[float]]
+
+
+@pytest.fixture
+def predict_elsewhere(tracking_uri: str, tmp_path: Path) -> Predict:
+    """Load a model in an empty folder, in a process that cannot import mltune, and predict."""
+
+    def predict(uri: str, rows: object, kind: str = "frame") -> list[float]:
+        empty = tmp_path / "empty"
+        empty.mkdir(exist_ok=True)
+        path = tmp_path / "rows.json"
+        path.write_text(rows.to_json(orient="split"))  # type: ignore[attr-defined]
+        environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "MLFLOW_TRACKING_URI": tracking_uri}
+        command = [sys.executable, "-c", LOAD, uri, str(path), kind]
+        done = subprocess.run(command, cwd=empty, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert list(empty.iterdir()) == []
+        return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
+
+    return predict

@@ -11,7 +11,10 @@ from collections.abc import Iterator
 from typing import cast
 
 _LOGGERS = ("sklearn", "pytorch", "pyfunc", "models.signature", "models.model", "models.utils", "types.utils")
-_CHOSEN_BY_US = re.compile("Saving (scikit-learn|pytorch) models? .*pickle|Model was missing function", re.IGNORECASE)
+_CHOSEN_BY_US = re.compile(
+    "Saving (scikit-learn|pytorch) models? .*pickle|Model was missing function|Passing a Python object as `python_model`",
+    re.IGNORECASE,
+)
 _NO_SIGNATURE = re.compile(
     r"Failed to infer (?:the )?model signature from.*?(?:Reason|error): (.*?)(?:\. To see.*)?$", re.S
 )
