@@ -20,7 +20,7 @@ from mltune.errors import ObjectiveError, RequestError, StudyFailedError, StudyI
 from mltune.execution import Executor, Isolation, ObjectiveRef, Setup
 from mltune.signals import Signals, Stop
 from mltune.space import Params, SearchSpace
-from mltune.tracking import connect, registry
+from mltune.tracking import connect, registry, runs
 from mltune.tracking.registry import Registration
 from mltune.tracking.runs import Tracker
 from mltune.trial import Direction, FrozenTrial, Trial, TrialState
@@ -161,8 +161,9 @@ def run_study(config: StudyConfig, objective: ObjectiveRef | bytes | Objective, 
     with closing(executor), connect.quiet(), Signals() as signals, display:
         store = connect.connect()
         executor.start(Setup(objective=objective, metric=config.metric, environment=store.environment))
-        experiment_id = connect.experiment(store.client, config.experiment_name)
-        tracker = Tracker(store.client, experiment_id, name=config.name, metric=config.metric)
+        project_run = runs.project_run(store.client)
+        experiment_id = connect.experiment(store.client, config.experiment_name, project_run)
+        tracker = Tracker(store.client, experiment_id, name=config.name, metric=config.metric, project_run=project_run)
         tracker.start_study(_tags(config), config.to_yaml())
         display.study_started(config, tracker.run_id, notes)
         driver = _driver(config, tracker, executor, signals, display)
@@ -177,6 +178,7 @@ def run_study(config: StudyConfig, objective: ObjectiveRef | bytes | Objective, 
 
 def _settle(config: StudyConfig) -> tuple[StudyConfig, Engine, list[str]]:
     """The request with nothing left open, its engine, and what the user should know of the choices."""
+    runs.check_fits(config.space)
     seed = secrets.randbelow(2**31) if config.seed is None else config.seed
     search = Search(
         space=config.space,

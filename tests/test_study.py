@@ -289,6 +289,19 @@ def test_the_active_run_becomes_the_studys_parent_and_stays_open(client: MlflowC
     assert [run.info.run_id for run in children(client, outer.info.run_id)] == [result.run_id]
 
 
+def test_the_run_of_mlflow_run_is_the_first_study(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    outer = client.create_run(client.create_experiment("projects")).info
+    monkeypatch.setenv("MLFLOW_RUN_ID", outer.run_id)
+    with pytest.raises(RequestError, match="give --experiment-name to `mlflow run` itself"):
+        tune(lambda trial: 1.0, n_trials=1, experiment_name="other")
+    first = tune(lambda trial: 1.0, n_trials=1)
+    assert first.run_id == outer.run_id
+    assert {client.get_run(str(trial.run_id)).info.experiment_id for trial in first.trials} == {outer.experiment_id}
+    second = tune(lambda trial: 1.0, n_trials=1)
+    assert second.run_id != outer.run_id
+    assert client.get_run(second.run_id).data.tags["mlflow.parentRunId"] == outer.run_id
+
+
 def test_isolation_none_runs_in_this_process(client: MlflowClient) -> None:
     seen: list[int] = []
 
@@ -370,11 +383,12 @@ def test_a_study_without_a_model_to_register_fails_and_says_so(client: MlflowCli
         ({"initial": [{"x": 2.0, "kind": "a"}]}, "'x' must be a float from 0.0 to 1.0, but got 2.0"),
         ({"n_trials": None}, "`n_trials` or `timeout` must be given"),
         ({"resources": {"cpu": 1}}, "use engine ray"),
+        ({"space": {"x": Categorical(["a" * 5000, "b"]), "y": Categorical(["c" * 3000])}}, "the longest has 8,"),
     ],
 )
 def test_a_wrong_request_leaves_nothing_behind(arguments: dict[str, Any], sentence: str, client: MlflowClient) -> None:
     with pytest.raises(RequestError) as caught:
-        tune(lambda trial: 1.0, experiment_name="untouched", **arguments)
+        tune(lambda trial: 1.0, **{"experiment_name": "untouched"} | arguments)
     assert sentence in str(caught.value)
     assert client.get_experiment_by_name("untouched") is None
     assert client.search_runs(["0"]) == []

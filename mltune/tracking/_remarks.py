@@ -12,7 +12,9 @@ from typing import cast
 
 _LOGGERS = ("sklearn", "pytorch", "pyfunc", "models.signature", "models.model", "models.utils", "types.utils")
 _CHOSEN_BY_US = re.compile(
-    "Saving (scikit-learn|pytorch) models? .*pickle|Model was missing function|Passing a Python object as `python_model`",
+    "Saving (scikit-learn|pytorch) models? .*pickle"
+    "|Model was missing function"
+    "|Passing a Python object as `python_model`",
     re.IGNORECASE,
 )
 _NO_SIGNATURE = re.compile(

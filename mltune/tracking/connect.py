@@ -13,9 +13,10 @@ from pathlib import Path
 import mlflow
 import requests
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from mltune.errors import StoreUnavailableError
+from mltune.errors import RequestError, StoreUnavailableError
 
 _PROBE_TIMEOUT = 5.0  # seconds
 _SQLITE = "sqlite:///"
@@ -73,16 +74,20 @@ def connect() -> Store:
     return Store(client, uri, registry_uri)
 
 
-def experiment(client: MlflowClient, name: str | None) -> str:
+def experiment(client: MlflowClient, name: str | None, project_run: Run | None = None) -> str:
     """The id of the experiment to use, made if only its name is known yet.
 
     Args:
         client: A client of the store.
         name: The experiment's name; None means what MLflow's own settings name.
+        project_run: The run that ``mlflow run`` made, in whose experiment the study is then.
 
     Raises:
         StoreUnavailableError: The experiment is deleted, or there is none of that id.
+        RequestError: The name is not that of the project run's experiment.
     """
+    if project_run is not None:
+        return _project_experiment(client, name, project_run)
     name = name or os.environ.get("MLFLOW_EXPERIMENT_NAME")
     try:
         if name is None:
@@ -95,6 +100,16 @@ def experiment(client: MlflowClient, name: str | None) -> str:
     if found.lifecycle_stage != "active":
         raise StoreUnavailableError(f"experiment '{name}' is deleted: restore it (`mlflow experiments restore`)")
     return str(found.experiment_id)
+
+
+def _project_experiment(client: MlflowClient, name: str | None, run: Run) -> str:
+    experiment_id = str(run.info.experiment_id)
+    if name is not None and name != (actual := client.get_experiment(experiment_id).name):
+        raise RequestError(
+            f"`experiment_name` must be that of the run which `mlflow run` made, '{actual}', but got '{name}': "
+            f"give --experiment-name to `mlflow run` itself"
+        )
+    return experiment_id
 
 
 def redact(text: str) -> str:

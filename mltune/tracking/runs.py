@@ -11,10 +11,12 @@ from tempfile import TemporaryDirectory
 
 import mlflow
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from mltune.errors import SpaceError
+from mltune.space import Categorical, Parameter, SearchSpace
 from mltune.trial import FrozenTrial, TrialState
 
 PRIMARY_METRIC = "mlflow.experiment.primaryMetric.name"
@@ -28,6 +30,7 @@ STATUS: Mapping[str, str] = {
 }
 """State (``mltune.state``) to MLflow's run status, for studies and trials alike; as in ``mlflow.optuna``."""
 
+_TAG_LIMIT = 8000  # characters
 _FLUSH_INTERVAL = 1.0  # seconds between the writes of one trial's reports
 
 
@@ -37,14 +40,18 @@ class Tracker:
     Args:
         client: A client of the tracking store.
         experiment_id: Where all runs of the study live.
+        project_run: The run that ``mlflow run`` made for this study, see :func:`project_run`.
         name: The study's name.
         metric: The study's metric.
     """
 
-    def __init__(self, client: MlflowClient, experiment_id: str, *, name: str, metric: str) -> None:
+    def __init__(
+        self, client: MlflowClient, experiment_id: str, *, name: str, metric: str, project_run: Run | None = None
+    ) -> None:
         self._client = client
         self._name = name
         self._metric = metric
+        self._project_run = project_run
         self._context: dict[str, str] = resolve_tags()
         self._reports: dict[str, _Buffer] = {}
         self.experiment_id = experiment_id
@@ -59,7 +66,7 @@ class Tracker:
         """
         client = self._client
         wanted = _prefixed({"kind": "study", **tags, "state": "RUNNING"})
-        self.run_id = _projects_run() or self._create_parent()
+        self.run_id = str(self._project_run.info.run_id) if self._project_run else self._create_parent()
         client.log_batch(self.run_id, tags=_tags(wanted))
         client.set_experiment_tag(self.experiment_id, PRIMARY_METRIC, self._metric)
         self._log_text(self.run_id, "study.yaml", study_yaml)
@@ -124,7 +131,8 @@ class Tracker:
 
     def _create_parent(self) -> str:
         active = mlflow.active_run()
-        within = {MLFLOW_PARENT_RUN_ID: active.info.run_id} if active is not None else {}
+        outer = active.info.run_id if active is not None else os.environ.get("MLFLOW_RUN_ID")
+        within = {MLFLOW_PARENT_RUN_ID: outer} if outer else {}
         run = self._client.create_run(self.experiment_id, run_name=self._name, tags=self._context | within)
         return str(run.info.run_id)
 
@@ -150,9 +158,32 @@ class _Buffer:
         return taken
 
 
-def _projects_run() -> str | None:
-    """The run that ``mlflow run`` made for this process, unless user code has started one of its own."""
-    return None if mlflow.active_run() is not None else os.environ.get("MLFLOW_RUN_ID")
+def project_run(client: MlflowClient) -> Run | None:
+    """The run that ``mlflow run`` made for this process; None where user code or an earlier study has taken it."""
+    run_id = os.environ.get("MLFLOW_RUN_ID")
+    if run_id is None or mlflow.active_run() is not None:
+        return None
+    run = client.get_run(run_id)
+    return None if "mltune.kind" in run.data.tags else run
+
+
+def check_fits(space: SearchSpace) -> None:
+    """Make sure that the tag with a trial's params holds any point of a space.
+
+    Raises:
+        SpaceError: The longest point is too long.
+    """
+    longest = sum(len(json.dumps(name)) + _longest(parameter) + 4 for name, parameter in space.items())
+    if longest > _TAG_LIMIT:
+        raise SpaceError(
+            f"a point of the space must fit into {_TAG_LIMIT:,} characters of JSON (MLflow's limit for a tag), "
+            f"but the longest has {longest:,}: shorten the names or choices"
+        )
+
+
+def _longest(parameter: Parameter) -> int:
+    values = parameter.choices if isinstance(parameter, Categorical) else (-1.7976931348623157e308,)
+    return max(len(json.dumps(value)) for value in values)
 
 
 def _final(trial: FrozenTrial, buffer: _Buffer, model_id: str | None) -> list[Metric]:

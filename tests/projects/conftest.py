@@ -18,11 +18,11 @@ ROOT = Path(__file__).parents[2]
 def mlflow_run(tracking_uri: str) -> Callable[..., None]:
     """`mlflow run .` at the root of the repository, with parameters."""
 
-    def run(**parameters: object) -> None:
+    def run(experiment: str = "Default", **parameters: object) -> None:
         given = [text for name, value in parameters.items() for text in ("-P", f"{name}={value}")]
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         done = subprocess.run(
-            ["mlflow", "run", str(ROOT), "--env-manager", "local", *given],
+            ["mlflow", "run", str(ROOT), "--env-manager", "local", "--experiment-name", experiment, *given],
             env=os.environ | {"PATH": path},
             capture_output=True,
             text=True,

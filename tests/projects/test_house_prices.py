@@ -33,7 +33,7 @@ def test_both_engines_tell_the_same_story(client: MlflowClient, mlflow_run: Any,
     stories = []
     for engine in ("ray", "optuna"):
         mlflow_run(
-            study="projects/house_prices/study.yaml", engine=engine, algorithm="tpe", n_trials=8, experiment_name=engine
+            study="projects/house_prices/study.yaml", engine=engine, algorithm="tpe", n_trials=8, experiment=engine
         )
         experiment = client.get_experiment_by_name(engine)
         assert experiment is not None
