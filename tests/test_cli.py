@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import subprocess
 import sys
@@ -150,3 +152,26 @@ def test_help_is_quick_to_load() -> None:
     code = "import sys, mltune.cli; print(sorted({'mlflow', 'optuna', 'ray', 'pydantic', 'numpy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
     assert mltune("--help").returncode == 0
+
+
+def test_a_terminal_shows_progress(study: Path) -> None:
+    parent, child = os.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "mltune", "run", str(study)],
+        stdin=subprocess.DEVNULL,
+        stdout=child,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"TERM": "xterm", "COLUMNS": "160"},
+    ) as process:
+        os.close(child)
+        shown = b""
+        with contextlib.suppress(OSError):  # the terminal is gone with the process
+            while chunk := os.read(parent, 4096):
+                shown += chunk
+        os.close(parent)
+    text = shown.decode()
+    assert process.returncode == 0
+    assert "3/3" in text
+    assert "best 0." in text
+    assert "trial 0 COMPLETE" not in text
+    assert "best: trial" in text

@@ -20,8 +20,10 @@ def test_both_engines_in_a_fresh_environment(client: MlflowClient, tmp_path: Pat
     environment = os.environ | {"PATH": path, "MLFLOW_ENV_ROOT": str(tmp_path / "envs")}
     for engine in ("optuna", "ray"):
         done = subprocess.run(
-            ["mlflow", "run", str(ROOT), "--env-manager", "uv", "--experiment-name", engine]
-            + ["-P", f"engine={engine}", "-P", "n_trials=2"],
+            [
+                *("mlflow", "run", str(ROOT), "--env-manager", "uv", "--experiment-name", engine),
+                *("-P", f"engine={engine}", "-P", "n_trials=2"),
+            ],
             env=environment,
             capture_output=True,
             text=True,

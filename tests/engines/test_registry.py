@@ -91,8 +91,8 @@ def test_a_plugin_is_found_by_its_entry_point(plugins: list[EntryPoint]) -> None
 
 
 def test_two_providers_of_a_name_are_refused(plugins: list[EntryPoint]) -> None:
-    plugins += [plugin("good", f"{HERE}:Good"), plugin("good", "other:Good")]
-    sentence = f"engine 'good' must have one provider, but has {HERE}:Good ({HERE}:Good) and other:Good (other:Good)"
+    plugins += [plugin("good", f"{HERE}:Good"), plugin("good", "zzz:Good")]
+    sentence = f"engine 'good' must have one provider, but has {HERE}:Good ({HERE}:Good) and zzz:Good (zzz:Good)"
     assert faults("good", search()) == [f"{sentence}: uninstall all but one"]
 
 
@@ -200,7 +200,7 @@ def test_the_list_shows_what_is_there_and_what_is_wrong(
         plugin("hungry", "no_such_module:Engine"),
         plugin("optuna", "thief:Engine"),
         plugin("twice", f"{HERE}:Good"),
-        plugin("twice", "other:Good"),
+        plugin("twice", "zzz:Good"),
     ]
     monkeypatch.setattr(registry, "_OWN", {"optuna": registry._OWN["optuna"]})
     optuna, good, hungry, twice, thief = list_engines()
