@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import chdir as chdir_to
 from contextlib import closing
 from pathlib import Path
 
@@ -22,7 +23,8 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty MLflow database, made once: its migrations take over a second."""
     path = tmp_path_factory.mktemp("migrated") / "mlflow.db"
-    MlflowClient(tracking_uri=f"sqlite:///{path}").get_experiment("0")
+    with chdir_to(path.parent):  # MLflow makes its folder `mlruns` where it stands
+        MlflowClient(tracking_uri=f"sqlite:///{path}").get_experiment("0")
     return path
 
 
@@ -63,12 +65,13 @@ def _reset_mlflow() -> None:
     from mlflow.tracking import fluent
 
     mlflow.autolog(disable=True, silent=True)
+    mlflow.sklearn.autolog(disable=True, silent=True)  # the line above does not undo what is enabled by itself
     while mlflow.active_run() is not None:
         mlflow.end_run()
     fluent._active_experiment_id = None
     mlflow.set_registry_uri("")
     mlflow.set_tracking_uri(None)
-    for name in ("MLFLOW_EXPERIMENT_ID", "MLFLOW_REGISTRY_URI"):
+    for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_REGISTRY_URI"):
         os.environ.pop(name, None)
 
 

@@ -95,10 +95,17 @@ def check_interrupted(client: MlflowClient, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)], ids=["INT", "TERM", "HUP"]
+    ("engine", "signum", "code"),
+    [
+        ("optuna", signal.SIGINT, 130),
+        ("optuna", signal.SIGTERM, 143),
+        ("optuna", signal.SIGHUP, 129),
+        ("ray", signal.SIGINT, 130),
+    ],
+    ids=["optuna-INT", "optuna-TERM", "optuna-HUP", "ray-INT"],
 )
-def test_a_signal_closes_every_run(signum: int, code: int, client: MlflowClient, chdir: Path) -> None:
-    process = start_slow_study(chdir, sys.executable, "-m", "mltune", "run", "slow.yaml")
+def test_a_signal_closes_every_run(engine: str, signum: int, code: int, client: MlflowClient, chdir: Path) -> None:
+    process = start_slow_study(chdir, sys.executable, "-m", "mltune", "run", "slow.yaml", "--engine", engine)
     process.send_signal(signum)
     _, stderr = process.communicate(timeout=30)
     assert process.returncode == code
@@ -146,6 +153,7 @@ def test_mlflow_run_has_one_parent_and_it_is_the_study(client: MlflowClient, chd
     tags = parents[0].data.tags
     assert (tags["mltune.kind"], tags["mltune.state"], parents[0].info.status) == ("study", "COMPLETE", "FINISHED")
     assert tags["mlflow.project.entryPoint"] == "main"
+    assert parents[0].info.run_name == "breast-cancer"
     assert parents[0].data.params == {name: str(value) for name, value in options.items()}
     assert client.get_model_version_by_alias("mine", "champion").run_id == tags["mltune.best_run_id"]
 

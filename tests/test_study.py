@@ -299,7 +299,7 @@ def test_the_run_of_mlflow_run_is_the_first_study(client: MlflowClient, monkeypa
     assert {client.get_run(str(trial.run_id)).info.experiment_id for trial in first.trials} == {outer.experiment_id}
     second = tune(lambda trial: 1.0, n_trials=1)
     assert second.run_id != outer.run_id
-    assert client.get_run(second.run_id).data.tags["mlflow.parentRunId"] == outer.run_id
+    assert "MLFLOW_RUN_ID" not in os.environ
 
 
 def test_isolation_none_runs_in_this_process(client: MlflowClient) -> None:
@@ -403,3 +403,15 @@ def test_an_objective_that_cannot_travel_is_refused(client: MlflowClient) -> Non
     with pytest.raises(ObjectiveError, match="must be a function of one trial, but got 3"):
         tune(3, experiment_name="untouched")
     assert client.get_experiment_by_name("untouched") is None
+
+
+def test_choices_made_for_the_user_are_said(client: MlflowClient, capsys: pytest.CaptureFixture[str]) -> None:
+    space = {"kind": Categorical(["a", "b"]), "x": Float(0.0, 1.0, when={"kind": ["a"]}), "y": Float(0.0, 1.0)}
+    tune(lambda trial: 1.0, space, algorithm="cmaes", n_trials=1, quiet=False)
+    tune(lambda trial: 1.0, {"n": Int(1, 3)}, algorithm="auto", n_trials=5, quiet=False)
+    notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")]
+    assert len(notes) == 3
+    assert "cmaes" in notes[0]
+    assert "independent" in notes[0]
+    assert notes[1] == "note: algorithm auto is grid here"
+    assert notes[2] == "note: algorithm grid has 3 points, so n_trials is 3, not 5"

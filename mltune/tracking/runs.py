@@ -66,7 +66,7 @@ class Tracker:
         """
         client = self._client
         wanted = _prefixed({"kind": "study", **tags, "state": "RUNNING"})
-        self.run_id = str(self._project_run.info.run_id) if self._project_run else self._create_parent()
+        self.run_id = self._take_project_run() if self._project_run is not None else self._create_parent()
         client.log_batch(self.run_id, tags=_tags(wanted))
         client.set_experiment_tag(self.experiment_id, PRIMARY_METRIC, self._metric)
         self._log_text(self.run_id, "study.yaml", study_yaml)
@@ -129,10 +129,16 @@ class Tracker:
         self._client.log_batch(self.run_id, tags=_tags(_prefixed(tags)))
         self._client.set_terminated(self.run_id, STATUS[state])
 
+    def _take_project_run(self) -> str:
+        assert self._project_run is not None
+        run_id = str(self._project_run.info.run_id)
+        self._client.update_run(run_id, name=self._name)  # in place of a random name; --run-name is set later
+        os.environ.pop("MLFLOW_RUN_ID", None)  # it is taken, as when `mlflow.start_run` takes it
+        return run_id
+
     def _create_parent(self) -> str:
         active = mlflow.active_run()
-        outer = active.info.run_id if active is not None else os.environ.get("MLFLOW_RUN_ID")
-        within = {MLFLOW_PARENT_RUN_ID: outer} if outer else {}
+        within = {MLFLOW_PARENT_RUN_ID: active.info.run_id} if active is not None else {}
         run = self._client.create_run(self.experiment_id, run_name=self._name, tags=self._context | within)
         return str(run.info.run_id)
 
@@ -161,10 +167,7 @@ class _Buffer:
 def project_run(client: MlflowClient) -> Run | None:
     """The run that ``mlflow run`` made for this process; None where user code or an earlier study has taken it."""
     run_id = os.environ.get("MLFLOW_RUN_ID")
-    if run_id is None or mlflow.active_run() is not None:
-        return None
-    run = client.get_run(run_id)
-    return None if "mltune.kind" in run.data.tags else run
+    return client.get_run(run_id) if run_id is not None and mlflow.active_run() is None else None
 
 
 def check_fits(space: SearchSpace) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 import torch
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.models import infer_signature
 from sklearn.base import BaseEstimator
 from sklearn.datasets import make_classification
 from sklearn.ensemble import GradientBoostingClassifier, HistGradientBoostingClassifier, RandomForestClassifier
@@ -28,6 +30,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from sklearn.utils import all_estimators
 
+from mltune.tracking import models
 from mltune.tracking.models import log_model
 
 X, Y = make_classification(60, 4, random_state=0)
@@ -157,6 +160,125 @@ def test_pytorch_at_any_batch_size(rows: int, log: Any, predict_elsewhere: Any) 
         loaded = mlflow.pyfunc.load_model(f"models:/{model_id}")
         assert np.allclose(loaded.predict(values), expected)
     assert np.allclose(predict_elsewhere(f"models:/{model_id}", pd.DataFrame(values), "array"), expected, atol=1e-5)
+
+
+def test_pytorch_modes_are_left_as_they_were(log: Any) -> None:
+    net = torch.nn.Sequential(torch.nn.BatchNorm1d(4).eval(), torch.nn.Dropout(), torch.nn.Linear(4, 2))
+    log(net, input_example=np.ones((2, 4)))
+    assert [part.training for part in (net, *net)] == [True, False, True, True]
+
+
+@pytest.mark.parametrize("example", [X[:2], X[:2].tolist(), torch.tensor(X[:2])], ids=["array", "list", "tensor"])
+def test_pytorch_doubles_become_floats(example: Any, log: Any) -> None:
+    (spec,) = mlmodel(log(torch.nn.Linear(4, 2), input_example=example)).signature.inputs.inputs
+    assert (spec.type, spec.shape) == (np.float32, (-1, 4))
+
+
+def test_pytorch_doubles_and_integers_stay_what_the_module_needs(log: Any) -> None:
+    (doubles,) = mlmodel(log(torch.nn.Linear(4, 2).double(), input_example=X[:2])).signature.inputs.inputs
+    assert doubles.type == np.float64
+    tokens = np.array([[1, 2], [3, 4]])
+    embedding = mlflow.pyfunc.load_model(f"models:/{log(torch.nn.Embedding(9, 3), input_example=tokens)}")
+    assert embedding.predict(tokens).shape == (2, 2, 3)
+
+
+@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")  # mlflow.pytorch with pandas 3
+def test_pytorch_serves_data_frames(log: Any) -> None:
+    loaded = mlflow.pyfunc.load_model(f"models:/{log(torch.nn.Linear(4, 2), input_example=FRAME[:2])}")
+    assert loaded.predict(FRAME[:5]).shape == (5, 2)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+def test_a_scripted_module(log: Any) -> None:
+    assert log(torch.jit.script(torch.nn.Linear(4, 2)), input_example=X[:2])
+
+
+def test_a_model_that_skops_does_not_load_again_is_pickled(log: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "_TYPES_TO_TRUST", {})
+    monkeypatch.setattr(models, "_types_to_trust", lambda model: [])
+    forest = RandomForestClassifier(n_estimators=2).fit(X, Y)
+    loaded = mlflow.pyfunc.load_model(f"models:/{log(forest, input_example=X[:2])}")
+    assert loaded.metadata.flavors["sklearn"]["serialization_format"] == "cloudpickle"
+    assert (loaded.predict(X) == forest.predict(X)).all()
+
+
+def test_an_estimator_that_cannot_predict_is_for_scikit_learn_alone(log: Any) -> None:
+    model_id = log(StandardScaler().fit(X), input_example=X[:3])
+    assert set(mlmodel(model_id).flavors) == {"sklearn"}
+    assert mlflow.sklearn.load_model(f"models:/{model_id}").mean_.shape == (4,)
+
+
+def test_a_class_of_a_script_travels_inside_of_the_model(
+    client: MlflowClient, run_id: str, tmp_path: Path, predict_elsewhere: Any
+) -> None:
+    experiment = client.get_run(run_id).info.experiment_id
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"{PYTHON_MODEL}\n"
+        "import pandas as pd\n"
+        "from mltune.tracking.models import log_model\n"
+        "example = pd.DataFrame({'a': [1.0]})\n"
+        f"print(log_model(Adder(2), 'model', run_id='{run_id}', experiment_id='{experiment}', input_example=example))"
+    )
+    model_id = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True).stdout.strip()
+    assert mlmodel(model_id).flavors["python_function"]["code"] is None
+    assert predict_elsewhere(f"models:/{model_id}", FRAME[:4]) == pytest.approx((FRAME["a"][:4] + 2.0).tolist())
+
+
+def test_the_users_uv_project_does_not_travel(log: Any, own_module: Any) -> None:
+    Path("uv.lock").touch()
+    Path("pyproject.toml").touch()
+    model = own_module("model_in_a_uv_project", PYTHON_MODEL).Adder(1)
+    root = Path(mlflow.artifacts.download_artifacts(f"models:/{log(model, input_example=FRAME[:2])}"))
+    assert not {"uv.lock", "pyproject.toml"} & {path.name for path in root.iterdir()}
+
+
+def test_what_is_given_is_kept(log: Any, client: MlflowClient) -> None:
+    signature = infer_signature(X[:2])
+    model_id = log(
+        LogisticRegression().fit(X, Y),
+        signature=signature,
+        pip_requirements=["scikit-learn>=1"],
+        metadata={"colour": "blue"},
+        params={"C": 0.5},
+    )
+    stored = mlmodel(model_id)
+    assert (stored.signature, stored.metadata, stored.model_id) == (signature, {"colour": "blue"}, model_id)
+    assert Path(mlflow.pyfunc.get_model_dependencies(f"models:/{model_id}")).read_text().split() == [
+        f"mlflow=={mlflow.__version__}",
+        "scikit-learn>=1",
+    ]
+    assert client.get_logged_model(model_id).params == {"C": "0.5"}
+
+
+def test_a_model_goes_to_the_store_that_is_given(log: Any, tracking_uri: str, tmp_path: Path) -> None:
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/other.db")
+    model_id = log(LogisticRegression().fit(X, Y), tracking_uri=tracking_uri)
+    assert MlflowClient(tracking_uri=tracking_uri).get_logged_model(model_id).model_id == model_id
+
+
+def test_logging_a_model_prints_nothing(log: Any, own_module: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    integers = pd.DataFrame({"a": [0, 1, 2, 3]})
+    quiet = (
+        LogisticRegression().fit(integers, [0, 0, 1, 1]),
+        torch.nn.Linear(1, 1),
+        own_module("quiet_model", PYTHON_MODEL).Adder(1),
+    )
+    scaler = StandardScaler().fit(X)
+    capfd.readouterr()
+    for model in quiet:
+        log(model, input_example=integers)
+    log(scaler, input_example=X[:2])
+    assert capfd.readouterr() == ("", "")
+
+
+def test_nothing_of_a_failure_stays_on_the_disk(log: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    with pytest.raises(ValueError, match="must predict on its input_example, but ValueError: X has 9 features"):
+        log(LogisticRegression().fit(X, Y), input_example=np.ones((2, 9)))
+    assert list(scratch.iterdir()) == []
 
 
 def test_requirements_are_exact_and_found_without_a_subprocess(log: Any, monkeypatch: pytest.MonkeyPatch) -> None:

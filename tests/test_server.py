@@ -1,0 +1,100 @@
+"""A study against a real `mlflow server` on loopback: the same record, models through the server."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+import requests
+from mlflow import MlflowClient
+
+import mltune
+from tests.test_serving import free_port
+
+
+@pytest.fixture
+def server(chdir: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A tracking server that also serves the artifacts; its address, set in MLflow."""
+    address = f"http://127.0.0.1:{(port := free_port())}"
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"),
+            *("--backend-store-uri", tracking_uri, "--artifacts-destination", str(chdir / "artifacts")),
+        ],
+        env={k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
+        | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        _await(address, process)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        mlflow.set_tracking_uri(address)
+        yield address
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(30)
+
+
+def _await(address: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 90
+    while True:
+        assert process.poll() is None, "the server ended"
+        assert time.monotonic() < deadline, "the server did not answer"
+        try:
+            requests.get(f"{address}/health", timeout=5)
+        except requests.ConnectionError:
+            time.sleep(0.3)
+        else:
+            return
+
+
+def objective(trial: mltune.Trial) -> dict[str, float]:
+    from sklearn.linear_model import Ridge
+
+    if trial.number == 1:
+        raise ValueError("a bad day")
+    trial.report(1.0, step=1)
+    mlflow.log_metric("by_hand", 2.0)
+    model = Ridge(alpha=trial.params["alpha"]).fit([[0.0], [1.0]], [0.0, 1.0])
+    trial.log_model(model, input_example=np.array([[0.5]]))
+    return {"value": float(trial.params["alpha"])}
+
+
+def test_a_study_through_a_server(server: str, capfd: pytest.CaptureFixture[str]) -> None:
+    result = mltune.tune(
+        objective,
+        {"alpha": mltune.Float(0.1, 1.0)},
+        direction="minimize",
+        algorithm="random",
+        n_trials=4,
+        n_jobs=2,
+        seed=0,
+        register="through-a-server",
+        experiment_name="remote",
+    )
+    printed = capfd.readouterr()
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name("remote")
+    assert experiment is not None
+    assert f"{server}/#/experiments/{experiment.experiment_id}/runs/{result.run_id}" in printed.out
+    assert "View run" not in printed.out
+    runs = client.search_runs([experiment.experiment_id], f"tags.`mltune.study` = '{result.run_id}'")
+    states = sorted((run.data.tags["mltune.state"], run.info.status) for run in runs)
+    assert states == [("COMPLETE", "FINISHED")] * 3 + [("FAILED", "FAILED")]
+    for run in runs:
+        complete = run.data.tags["mltune.state"] == "COMPLETE"
+        assert (run.data.metrics.get("by_hand") == 2.0) is complete
+        assert len(run.outputs.model_outputs if run.outputs else []) == complete
+    rows = np.array([[0.5], [1.0]])
+    champion = mlflow.pyfunc.load_model("models:/through-a-server@champion")
+    assert champion.predict(rows) == pytest.approx(result.load_best_model().predict(rows))
