@@ -40,8 +40,14 @@ class Display(Protocol):
 
 def make_display(*, quiet: bool = False) -> Display:
     """The display that suits standard output."""
-    console = Console(quiet=quiet, highlight=False, soft_wrap=True)
+    console = _Console(quiet=quiet, highlight=False, soft_wrap=True)
     return _Terminal(console) if console.is_terminal and not quiet else _Lines(console)
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """A reader that has seen enough (``| head``) does not end the study."""
+        self.quiet = True
 
 
 class _Lines:
@@ -150,4 +156,4 @@ def _where(run_id: str, tracking_uri: str, experiment_id: str) -> str:
 
     if tracking_uri.startswith(("http://", "https://")):
         return f"{redact(tracking_uri).rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
-    return f"mlflow ui --backend-store-uri {tracking_uri}   (experiment {experiment_id}, run {run_id})"
+    return f"mlflow ui --backend-store-uri {redact(tracking_uri)}   (experiment {experiment_id}, run {run_id})"

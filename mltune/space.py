@@ -24,6 +24,16 @@ _MAX_NAME = 250  # MLflow's limit for a param key
 _MAX_GRID = 100_000
 
 
+NAME_RULE = (
+    f"at most {_MAX_NAME} letters, digits and _ - . : / or space, and a plain path where it has a / (MLflow's rule)"
+)
+
+
+def is_name(name: object) -> bool:
+    """Whether MLflow takes it as the name of a param or metric."""
+    return isinstance(name, str) and bool(_NAME.fullmatch(name)) and len(name) <= _MAX_NAME and normpath(name) == name
+
+
 class SearchSpace(Mapping[str, Parameter]):
     """Parameters by name, parents before the parameters that depend on them.
 
@@ -46,7 +56,7 @@ class SearchSpace(Mapping[str, Parameter]):
         faults: list[str] = [] if parameters else ["the space must hold at least one parameter, but it is empty"]
         built: dict[str, Parameter] = {}
         for name, given in parameters.items():
-            faults += _name_faults(name)
+            faults += [] if is_name(name) else [f"a parameter's name must be {NAME_RULE}, but got {name!r}"]
             try:
                 built[str(name)] = given if isinstance(given, Parameter) else _from_dict(given)
             except SpaceError as error:
@@ -169,15 +179,6 @@ def _from_dict(given: Any) -> Parameter:
     if faults:
         raise SpaceError(faults)
     return parameter
-
-
-def _name_faults(name: object) -> list[str]:
-    if isinstance(name, str) and _NAME.fullmatch(name) and len(name) <= _MAX_NAME and normpath(name) == name:
-        return []
-    return [
-        f"a parameter's name must be at most {_MAX_NAME} letters, digits and _ - . : / or space, "
-        f"and a plain path where it has a / (MLflow's rules for params), but got {name!r}"
-    ]
 
 
 def _when_faults(name: str, parameters: Mapping[str, Parameter], given: set[str]) -> list[str]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import secrets
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import cloudpickle
 import mlflow
+from mlflow.exceptions import MlflowException
 
 from mltune.config import StudyConfig, validate
 from mltune.display import Display, make_display
@@ -158,7 +159,7 @@ def run_study(config: StudyConfig, objective: ObjectiveRef | bytes | Objective, 
     """Run a study; as :func:`tune`, which see."""
     config, engine, notes = _settle(config)
     executor = engine.executor(config.n_jobs, resources=config.resources, isolation=config.isolation)
-    with closing(executor), connect.quiet(), Signals() as signals, display:
+    with contextlib.closing(executor), connect.quiet(), Signals() as signals, display:
         store = connect.connect()
         executor.start(Setup(objective=objective, metric=config.metric, environment=store.environment))
         project_run = runs.project_run(store.client)
@@ -227,16 +228,26 @@ def _driver(
 
 
 def _drive(engine: Engine, driver: StudyDriver, tracker: Tracker, executor: Executor) -> None:
-    """Run the engine's loop; whatever ends it, no run stays RUNNING."""
+    """Run the engine's loop; whatever ends it, no run stays RUNNING.
+
+    Raises:
+        StudyInterrupted: A signal came.
+        StudyFailedError: The tracking store failed.
+    """
     try:
         engine.run(driver)
-    except BaseException as error:
+    except Stop as stop:
         executor.close()
         driver.interrupt()
-        if isinstance(error, Stop):
-            tracker.end_study(TrialState.INTERRUPTED)
-            raise StudyInterrupted(error.signum, tracker.run_id) from None
-        tracker.end_study(TrialState.FAILED, f"{type(error).__name__}: {error}")
+        tracker.end_study(TrialState.INTERRUPTED)
+        raise StudyInterrupted(stop.signum, tracker.run_id) from None
+    except BaseException as error:
+        executor.close()
+        with contextlib.suppress(MlflowException):  # the store may be what failed
+            driver.interrupt()
+            tracker.end_study(TrialState.FAILED, f"{type(error).__name__}: {error}")
+        if isinstance(error, MlflowException):
+            raise StudyFailedError(f"the tracking store failed: {_first_line(error)}", tracker.run_id) from error
         raise
 
 
@@ -244,25 +255,17 @@ def _conclude(config: StudyConfig, driver: StudyDriver, tracker: Tracker, client
     """Register the best model and close the parent run.
 
     Raises:
-        StudyFailedError: There is no best trial, or it has no model to register.
+        StudyFailedError: There is no best trial, or its model could not be registered.
     """
     best = driver.best
-    reason = None if best is not None else _why_none(driver)
-    registration = None
-    if best is not None and config.register_as is not None:
-        model_id = registry.find_model(client, str(best.run_id))
-        if model_id is None:
-            reason = f"nothing was registered as '{config.register_as}': {_no_model(best)}"
-        else:
-            registration = registry.register(
-                client,
-                config.register_as,
-                best,
-                model_id,
-                study=tracker.run_id,
-                metric=config.metric,
-                direction=config.direction,
-            )
+    registration, reason = None, None
+    if best is None:
+        reason = _why_none(driver)
+    elif config.register_as is not None:
+        try:
+            registration = _register(config, config.register_as, best, tracker.run_id, client)
+        except (RequestError, MlflowException) as error:
+            reason = f"nothing was registered as '{config.register_as}': {_first_line(error)}"
     tracker.end_study(TrialState.FAILED if reason else TrialState.COMPLETE, reason)
     if best is None or reason is not None:
         raise StudyFailedError(str(reason), tracker.run_id)
@@ -276,6 +279,21 @@ def _conclude(config: StudyConfig, driver: StudyDriver, tracker: Tracker, client
         best_trial=best,
         registration=registration,
     )
+
+
+def _register(
+    config: StudyConfig, name: str, best: FrozenTrial, study: str, client: mlflow.MlflowClient
+) -> Registration:
+    model_id = registry.find_model(client, str(best.run_id))
+    if model_id is None:
+        raise RequestError(_no_model(best))
+    return registry.register(
+        client, name, best, model_id, study=study, metric=config.metric, direction=config.direction
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 def _why_none(driver: StudyDriver) -> str:

@@ -11,7 +11,7 @@ from numbers import Real
 from typing import Any, Protocol
 
 from mltune.errors import TrialPruned
-from mltune.space import Params
+from mltune.space import NAME_RULE, Params, is_name
 
 
 class TrialState(StrEnum):
@@ -183,10 +183,14 @@ def as_metrics(returned: Any, metric: str) -> dict[str, float]:
     """Metrics by name as plain floats, from a number or a mapping of numbers.
 
     Raises:
-        ValueError: Something in it is not a number.
+        ValueError: Something in it is not a number, or has a name that MLflow refuses.
     """
     items = returned.items() if isinstance(returned, Mapping) else [(metric, returned)]
-    return {str(name): _as_float(value, str(name)) for name, value in items}
+    metrics = {str(name): _as_float(value, str(name)) for name, value in items}
+    wrong = [name for name in metrics if not is_name(name)]
+    if wrong:
+        raise ValueError(f"a metric's name must be {NAME_RULE}, but got {wrong[0]!r}")
+    return metrics
 
 
 def _as_float(value: Any, name: str) -> float:

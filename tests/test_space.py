@@ -151,7 +151,7 @@ def test_every_fault_is_told_at_once(space: Any, faults: list[str]) -> None:
 
 @pytest.mark.parametrize("name", ["", "a=b", "a" * 251, " x", ".x", "a//b", "a/../b", "a/", 3, None])
 def test_names_that_mlflow_would_refuse(name: Any) -> None:
-    with pytest.raises(SpaceError, match=re.escape(f"(MLflow's rules for params), but got {name!r}")):
+    with pytest.raises(SpaceError, match=re.escape(f"(MLflow's rule), but got {name!r}")):
         SearchSpace({name: Int(0, 1)})
 
 

@@ -131,6 +131,8 @@ def test_states_statuses_and_reasons(client: MlflowClient, where: dict[str, Any]
                 return {"other": 1.0}
             case "text":
                 return "no number"
+            case "name":
+                return {"value": 1.0, "a[0]": 1.0}
             case "exit":
                 os._exit(3)
             case "prune":
@@ -138,7 +140,7 @@ def test_states_statuses_and_reasons(client: MlflowClient, where: dict[str, Any]
                 raise mltune.TrialPruned
         return 1.0
 
-    kinds = ["fine", "raise", "nan", "inf", "missing", "text", "exit", "prune"]
+    kinds = ["fine", "raise", "nan", "inf", "missing", "text", "name", "exit", "prune"]
     result = tune(objective, {"what": Categorical(kinds)}, algorithm="grid", n_trials=None, **where)
     runs = {run.data.params["what"]: run for run in children(client, result.run_id)}
     assert {kind: outcome(run) for kind, run in runs.items()} == {
@@ -148,6 +150,7 @@ def test_states_statuses_and_reasons(client: MlflowClient, where: dict[str, Any]
         "inf": ("FAILED", "FAILED", "nan"),
         "missing": ("FAILED", "FAILED", "missing-metric"),
         "text": ("FAILED", "FAILED", "exception"),
+        "name": ("FAILED", "FAILED", "exception"),
         "exit": ("FAILED", "FAILED", "worker-died"),
         "prune": ("PRUNED", "KILLED", None),
     }
@@ -369,6 +372,18 @@ def test_a_study_without_a_model_to_register_fails_and_says_so(client: MlflowCli
     with pytest.raises(mltune.StudyFailedError, match=r"call trial\.log_model in it"):
         tune(lambda trial: 1.0, register="nothing")
     assert client.search_registered_models() == []
+
+
+def test_a_model_that_cannot_be_registered_fails_the_study(client: MlflowClient) -> None:
+    def objective(trial: mltune.Trial) -> float:
+        from sklearn.linear_model import Ridge
+
+        trial.log_model(Ridge().fit([[0.0], [1.0]], [0.0, 1.0]))
+        return 1.0
+
+    with pytest.raises(mltune.StudyFailedError, match="nothing was registered as 'a:b'") as caught:
+        tune(objective, n_trials=1, register="a:b")
+    assert outcome(client.get_run(caught.value.run_id))[:2] == ("FAILED", "FAILED")
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,10 @@ class _Worker:
     ready: bool = False
     task: Task | None = None
 
+    def send(self, message: Setup | Task | bool) -> None:
+        with contextlib.suppress(ConnectionError):  # it died; reading from it will say so
+            self.connection.send(message)
+
     def end(self, grace: float = 0.0) -> int:
         """Close the channel, end the whole process group, and return the exit status."""
         self.connection.close()
@@ -55,7 +59,7 @@ class LocalExecutor(Executor):
         worker = next((worker for worker in idle if worker.ready), idle[0])
         worker.task = task
         if worker.ready:
-            worker.connection.send(task)
+            worker.send(task)
 
     def next(self) -> Message:
         while True:
@@ -67,8 +71,7 @@ class LocalExecutor(Executor):
 
     def answer(self, number: int, *, stop: bool) -> None:
         worker = next(w for w in self._workers if w.task is not None and w.task.number == number)
-        with contextlib.suppress(ConnectionError):  # it died; `next` will say so
-            worker.connection.send(stop)
+        worker.send(stop)
 
     def close(self) -> None:
         for worker in self._workers:
@@ -90,8 +93,7 @@ class LocalExecutor(Executor):
                 env=self._environment(),
             )
         worker = _Worker(process, Connection(ours.detach()))
-        with contextlib.suppress(ConnectionError):
-            worker.connection.send(self._setup)
+        worker.send(self._setup)
         return worker
 
     def _environment(self) -> dict[str, str]:
@@ -134,7 +136,7 @@ class LocalExecutor(Executor):
         except ObjectiveError as error:
             return self._replace(worker, str(error))
         if worker.task is not None:
-            worker.connection.send(worker.task)
+            worker.send(worker.task)
         return None
 
     def _replace(self, worker: _Worker, how: str) -> Message | None:
