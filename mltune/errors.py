@@ -68,15 +68,16 @@ class StudyFailedError(MltuneError, RuntimeError):
 
 
 class StudyInterrupted(KeyboardInterrupt):
-    """A signal ended the study: its runs are closed, ``run_id`` names the parent run."""
+    """A signal ended the study: its runs are closed; ``run_id`` names the parent run, None where there was none yet."""
 
-    def __init__(self, signum: int, run_id: str) -> None:
+    def __init__(self, signum: int, run_id: str | None) -> None:
         self.signum = signum
         self.run_id = run_id
         super().__init__(signum, run_id)
 
     def __str__(self) -> str:
-        return f"study {self.run_id} was interrupted by {signal.Signals(self.signum).name}"
+        study = f"study {self.run_id}" if self.run_id else "the study, which had not begun,"
+        return f"{study} was interrupted by {signal.Signals(self.signum).name}"
 
 
 class TrialPruned(MltuneError):  # noqa: N818 - it is no error

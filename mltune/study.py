@@ -22,6 +22,7 @@ from mltune.execution import Executor, Isolation, ObjectiveRef, Setup
 from mltune.signals import Signals, Stop
 from mltune.space import Params, SearchSpace
 from mltune.tracking import connect, registry, runs
+from mltune.tracking.connect import Store
 from mltune.tracking.registry import Registration
 from mltune.tracking.runs import Tracker
 from mltune.trial import Direction, FrozenTrial, Trial, TrialState
@@ -160,8 +161,7 @@ def run_study(config: StudyConfig, objective: ObjectiveRef | bytes | Objective, 
     config, engine, notes = _settle(config)
     executor = engine.executor(config.n_jobs, resources=config.resources, isolation=config.isolation)
     with contextlib.closing(executor), connect.quiet(), Signals() as signals, display:
-        store = connect.connect()
-        executor.start(Setup(objective=objective, metric=config.metric, environment=store.environment))
+        store = _make_ready(config, objective, executor, signals)
         project_run = runs.project_run(store.client)
         experiment_id = connect.experiment(store.client, config.experiment_name, project_run)
         tracker = Tracker(store.client, experiment_id, name=config.name, metric=config.metric, project_run=project_run)
@@ -175,6 +175,23 @@ def run_study(config: StudyConfig, objective: ObjectiveRef | bytes | Objective, 
         finally:
             display.study_ended(tracker.run_id, store.uri, experiment_id)
         return result
+
+
+def _make_ready(
+    config: StudyConfig, objective: ObjectiveRef | bytes | Objective, executor: Executor, signals: Signals
+) -> Store:
+    """Reach the store and load the objective, before anything of the study is in MLflow.
+
+    Raises:
+        StudyInterrupted: A signal came.
+    """
+    try:
+        with signals.waiting():
+            store = connect.connect()
+            executor.start(Setup(objective=objective, metric=config.metric, environment=store.environment))
+            return store
+    except Stop as stop:
+        raise StudyInterrupted(stop.signum, None) from None
 
 
 def _settle(config: StudyConfig) -> tuple[StudyConfig, Engine, list[str]]:

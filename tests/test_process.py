@@ -114,6 +114,19 @@ def test_a_signal_closes_every_run(engine: str, signum: int, code: int, client: 
     check_interrupted(client, chdir)
 
 
+def test_a_signal_before_the_study_begins_leaves_nothing(client: MlflowClient, chdir: Path) -> None:
+    (chdir / "slow.py").write_text("import time\nopen('importing', 'w').close()\ntime.sleep(600)\n")
+    (chdir / "slow.yaml").write_text(SLOW_STUDY)
+    command = [sys.executable, "-m", "mltune", "run", "slow.yaml"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for((chdir / "importing").exists, process)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=30)
+    assert (process.returncode, stdout) == (130, "")
+    assert stderr == "mltune: the study, which had not begun, was interrupted by SIGINT\n"
+    assert client.search_runs(["0"]) == []
+
+
 MLPROJECT = """
 name: slow
 entry_points:

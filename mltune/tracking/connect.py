@@ -13,7 +13,7 @@ from pathlib import Path
 import mlflow
 import requests
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import Experiment, Run
 from mlflow.exceptions import MlflowException
 
 from mltune.errors import RequestError, StoreUnavailableError
@@ -92,14 +92,22 @@ def experiment(client: MlflowClient, name: str | None, project_run: Run | None =
     try:
         if name is None:
             return str(client.get_experiment(os.environ.get("MLFLOW_EXPERIMENT_ID", "0")).experiment_id)
-        found = client.get_experiment_by_name(name)
-        if found is None:
-            return str(client.create_experiment(name))
+        found = client.get_experiment_by_name(name) or _created(client, name)
     except MlflowException as error:
         raise StoreUnavailableError(f"the experiment must exist, but: {_first_line(error)}") from error
     if found.lifecycle_stage != "active":
         raise StoreUnavailableError(f"experiment '{name}' is deleted: restore it (`mlflow experiments restore`)")
     return str(found.experiment_id)
+
+
+def _created(client: MlflowClient, name: str) -> Experiment:
+    try:
+        return client.get_experiment(client.create_experiment(name))
+    except MlflowException:
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            raise
+        return found  # another process was quicker
 
 
 def _project_experiment(client: MlflowClient, name: str | None, run: Run) -> str:
