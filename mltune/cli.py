@@ -74,7 +74,7 @@ def show(run_id: Annotated[str, typer.Argument(metavar="RUN_ID", help="The study
     from mltune.tracking import connect, store
 
     record = store.read_study(connect.connect().client, run_id)
-    Console(soft_wrap=True, highlight=False).print(study_table(record))
+    Console(soft_wrap=True, highlight=False, markup=False).print(study_table(record))
 
 
 @app.command()
@@ -85,7 +85,7 @@ def engines() -> None:
     from mltune.engines import list_engines
     from mltune.tables import engine_table
 
-    Console(soft_wrap=True, highlight=False).print(engine_table(list_engines()))
+    Console(soft_wrap=True, highlight=False, markup=False).print(engine_table(list_engines()))
 
 
 def main(arguments: list[str] | None = None) -> None:

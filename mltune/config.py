@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from mltune.engines import Spec
 from mltune.errors import RequestError, SpaceError, nearest
 from mltune.execution import Isolation
-from mltune.space import SearchSpace
+from mltune.space import NAME_RULE, SearchSpace, is_name
 from mltune.trial import Direction
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -41,6 +41,12 @@ def _parse_spec(given: Any) -> Any:
     raise ValueError("must be a name, or a mapping with `name` and options")
 
 
+def _check_name(given: str) -> str:
+    if not is_name(given):
+        raise ValueError(f"must be {NAME_RULE}")
+    return given
+
+
 def _parse_space(given: Any) -> Any:
     return given if isinstance(given, SearchSpace) else SearchSpace(given)
 
@@ -59,7 +65,7 @@ class StudyConfig(BaseModel):
 
     name: str = Field(min_length=1, max_length=200)
     objective: str | None = Field(default=None, pattern=r"^[\w.]+:\w+$")
-    metric: str = Field(default="value", min_length=1, max_length=250, pattern=r"^[\w.\-:/ ]+$")
+    metric: Annotated[str, AfterValidator(_check_name)] = "value"
     direction: Direction
     space: Annotated[SearchSpace, BeforeValidator(_parse_space)]
     initial: tuple[dict[str, Any], ...] = ()
@@ -72,7 +78,7 @@ class StudyConfig(BaseModel):
     seed: Annotated[int, Field(ge=0, lt=2**63, strict=True)] | None = None
     resources: dict[str, float] = Field(default_factory=dict)
     isolation: Isolation = Isolation.PROCESS
-    register_as: str | None = Field(default=None, alias="register", min_length=1)
+    register_as: str | None = Field(default=None, alias="register", min_length=1, pattern=r"^[^/:]+$")
     experiment_name: str | None = Field(default=None, min_length=1)
 
     def to_yaml(self) -> str:

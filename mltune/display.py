@@ -64,9 +64,7 @@ class _Lines:
         pass
 
     def study_started(self, config: StudyConfig, run_id: str, notes: list[str]) -> None:
-        trials = (
-            f"{config.n_trials} trials" if config.n_trials and config.n_trials < 10**9 else "trials until the timeout"
-        )
+        trials = f"{config.n_trials} trials" if config.n_trials is not None else "trials until the timeout"
         self._print(
             f"study {config.name}: {trials}, engine {config.engine}, algorithm {config.algorithm}, "
             f"scheduler {config.scheduler}, seed {config.seed}, run {run_id}"
@@ -116,8 +114,7 @@ class _Terminal(_Lines):
     def study_started(self, config: StudyConfig, run_id: str, notes: list[str]) -> None:
         super().study_started(config, run_id, notes)
         self._direction = config.direction
-        total = config.n_trials if config.n_trials and config.n_trials < 10**9 else None
-        self._task = self._progress.add_task(config.name, total=total, best="")
+        self._task = self._progress.add_task(config.name, total=config.n_trials, best="")
         self._progress.start()
 
     def trial_changed(self, trial: FrozenTrial) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -123,16 +124,19 @@ class StudyDriver:
         return None
 
     def answer(self, report: Report, *, stop: bool) -> None:
-        self._running[report.trial.number].stopped = stop
+        self._running[report.trial.number].stopped |= stop
         self._executor.answer(report.trial.number, stop=stop)
 
     def interrupt(self) -> None:
         """Close the trials in flight as INTERRUPTED; their workers must be gone or cut off."""
         for running in list(self._running.values()):
-            self._close(running, state=TrialState.INTERRUPTED)
+            with contextlib.suppress(Exception):  # a run that cannot be closed must not keep the others open
+                self._close(running, state=TrialState.INTERRUPTED)
 
     def _on_report(self, message: Reported) -> Report | None:
-        running = self._running[message.number]
+        running = self._running.get(message.number)
+        if running is None:
+            return None  # a thread that the objective left behind
         run_id = running.frozen.run_id
         assert run_id is not None
         self._tracker.log_report(run_id, message.step, message.metrics, message.timestamp)
@@ -187,22 +191,24 @@ class StudyDriver:
             state=state,
             value=value,
             reason=reason,
+            model_id=model_id,
             metrics=dict(running.metrics),
             reports=dict(running.reports),
             duration=time.monotonic() - running.started,
         )
-        self._tracker.end_trial(trial, model_id=model_id, traceback=traceback)
+        self._tracker.end_trial(trial, traceback=traceback)
         del self._running[trial.number]
         self.trials.append(trial)
         self._keep_best(trial)
-        self.gave_up = self.gave_up or self._all_first_failed()
+        self.gave_up = state is TrialState.FAILED and (self.gave_up or self._all_first_failed())
         self._watch(trial)
         return trial
 
     def _keep_best(self, trial: FrozenTrial) -> None:
         if trial.state is not TrialState.COMPLETE or trial.value is None:
             return
-        if self._direction.better(trial.value, self.best.value if self.best else None):
+        tied_earlier = self.best is not None and trial.value == self.best.value and trial.number < self.best.number
+        if tied_earlier or self._direction.better(trial.value, self.best.value if self.best else None):
             self.best = trial
             self._tracker.log_best(trial)
 

@@ -35,7 +35,8 @@ class Signals:
 
     def __enter__(self) -> Signals:
         if threading.current_thread() is threading.main_thread():
-            self._before = {signum: signal.signal(signum, self._note) for signum in _HANDLED}
+            heeded = [signum for signum in _HANDLED if signal.getsignal(signum) is not signal.SIG_IGN]  # nohup
+            self._before = {signum: signal.signal(signum, self._note) for signum in heeded}
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -75,7 +75,8 @@ class StudyResult:
         Raises:
             RequestError: The best trial logged no model.
         """
-        model_id = registry.find_model(mlflow.MlflowClient(), str(self.best_trial.run_id))
+        best = self.best_trial
+        model_id = best.model_id or registry.find_model(mlflow.MlflowClient(), str(best.run_id))
         if model_id is None:
             raise RequestError(_no_model(self.best_trial))
         return mlflow.pyfunc.load_model(f"models:/{model_id}")
@@ -160,17 +161,18 @@ def run_study(config: StudyConfig, objective: ObjectiveRef | bytes | Objective, 
     """Run a study; as :func:`tune`, which see."""
     config, engine, notes = _settle(config)
     executor = engine.executor(config.n_jobs, resources=config.resources, isolation=config.isolation)
-    with contextlib.closing(executor), connect.quiet(), Signals() as signals, display:
+    with Signals() as signals, contextlib.closing(executor), connect.quiet(), display:
         store = _make_ready(config, objective, executor, signals)
         project_run = runs.project_run(store.client)
         experiment_id = connect.experiment(store.client, config.experiment_name, project_run)
         tracker = Tracker(store.client, experiment_id, name=config.name, metric=config.metric, project_run=project_run)
-        tracker.start_study(_tags(config), config.to_yaml())
-        display.study_started(config, tracker.run_id, notes)
         driver = _driver(config, tracker, executor, signals, display)
-        _drive(engine, driver, tracker, executor)
         try:
-            result = _conclude(config, driver, tracker, store.client)
+            with _closing_runs(tracker, driver, executor):
+                tracker.start_study(_tags(config), config.to_yaml())
+                display.study_started(config, tracker.run_id, notes)
+                engine.run(driver)
+                result = _conclude(config, driver, tracker, store.client)
             display.study_completed(result)
         finally:
             display.study_ended(tracker.run_id, store.uri, experiment_id)
@@ -219,10 +221,8 @@ def _settle(config: StudyConfig) -> tuple[StudyConfig, Engine, list[str]]:
                 f"algorithm {algorithm.name} has {available} points, so n_trials is {available}, not {n_trials}"
             )
         n_trials = min(n_trials or available, available)
-    if n_trials is None:
-        if config.timeout is None:
-            raise RequestError(f"`n_trials` or `timeout` must be given where the algorithm is {algorithm.name}")
-        n_trials = _UNLIMITED
+    if n_trials is None and config.timeout is None:
+        raise RequestError(f"`n_trials` or `timeout` must be given where the algorithm is {algorithm.name}")
     settled = {"seed": seed, "algorithm": algorithm, "n_trials": n_trials, "initial": engine.search.initial}
     return config.model_copy(update=settled), engine, notes
 
@@ -230,12 +230,11 @@ def _settle(config: StudyConfig) -> tuple[StudyConfig, Engine, list[str]]:
 def _driver(
     config: StudyConfig, tracker: Tracker, executor: Executor, signals: Signals, display: Display
 ) -> StudyDriver:
-    assert config.n_trials is not None
     assert config.seed is not None
     return StudyDriver(
         tracker,
         executor,
-        budget=Budget(n_trials=config.n_trials, n_jobs=config.n_jobs, timeout=config.timeout),
+        budget=Budget(n_trials=config.n_trials or _UNLIMITED, n_jobs=config.n_jobs, timeout=config.timeout),
         metric=config.metric,
         direction=config.direction,
         seed=config.seed,
@@ -244,28 +243,33 @@ def _driver(
     )
 
 
-def _drive(engine: Engine, driver: StudyDriver, tracker: Tracker, executor: Executor) -> None:
-    """Run the engine's loop; whatever ends it, no run stays RUNNING.
+@contextlib.contextmanager
+def _closing_runs(tracker: Tracker, driver: StudyDriver, executor: Executor) -> Iterator[None]:
+    """Whatever ends the study, no run stays RUNNING, as far as the store still answers.
 
     Raises:
         StudyInterrupted: A signal came.
-        StudyFailedError: The tracking store failed.
+        StudyFailedError: The tracking store failed, or as raised within.
     """
     try:
-        engine.run(driver)
-    except Stop as stop:
-        executor.close()
-        driver.interrupt()
-        tracker.end_study(TrialState.INTERRUPTED)
-        raise StudyInterrupted(stop.signum, tracker.run_id) from None
+        yield
     except BaseException as error:
         executor.close()
-        with contextlib.suppress(MlflowException):  # the store may be what failed
-            driver.interrupt()
-            tracker.end_study(TrialState.FAILED, f"{type(error).__name__}: {error}")
+        driver.interrupt()
+        stopped = isinstance(error, Stop)
+        with contextlib.suppress(Exception):  # the store may be what failed
+            tracker.end_study(TrialState.INTERRUPTED if stopped else TrialState.FAILED, _why(error))
+        if isinstance(error, Stop):
+            raise StudyInterrupted(error.signum, tracker.run_id) from None
         if isinstance(error, MlflowException):
             raise StudyFailedError(f"the tracking store failed: {_first_line(error)}", tracker.run_id) from error
         raise
+
+
+def _why(error: BaseException) -> str | None:
+    if isinstance(error, Stop):
+        return None
+    return error.reason if isinstance(error, StudyFailedError) else f"{type(error).__name__}: {error}"
 
 
 def _conclude(config: StudyConfig, driver: StudyDriver, tracker: Tracker, client: mlflow.MlflowClient) -> StudyResult:
@@ -275,17 +279,16 @@ def _conclude(config: StudyConfig, driver: StudyDriver, tracker: Tracker, client
         StudyFailedError: There is no best trial, or its model could not be registered.
     """
     best = driver.best
-    registration, reason = None, None
     if best is None:
-        reason = _why_none(driver)
-    elif config.register_as is not None:
+        raise StudyFailedError(_why_none(driver), tracker.run_id)
+    registration = None
+    if config.register_as is not None:
         try:
             registration = _register(config, config.register_as, best, tracker.run_id, client)
         except (RequestError, MlflowException) as error:
             reason = f"nothing was registered as '{config.register_as}': {_first_line(error)}"
-    tracker.end_study(TrialState.FAILED if reason else TrialState.COMPLETE, reason)
-    if best is None or reason is not None:
-        raise StudyFailedError(str(reason), tracker.run_id)
+            raise StudyFailedError(reason, tracker.run_id) from error
+    tracker.end_study(TrialState.COMPLETE)
     return StudyResult(
         run_id=tracker.run_id,
         name=config.name,
@@ -301,7 +304,7 @@ def _conclude(config: StudyConfig, driver: StudyDriver, tracker: Tracker, client
 def _register(
     config: StudyConfig, name: str, best: FrozenTrial, study: str, client: mlflow.MlflowClient
 ) -> Registration:
-    model_id = registry.find_model(client, str(best.run_id))
+    model_id = best.model_id or registry.find_model(client, str(best.run_id))
     if model_id is None:
         raise RequestError(_no_model(best))
     return registry.register(

@@ -58,6 +58,7 @@ class FrozenTrial:
         value: The returned study metric (COMPLETE), the last reported one (PRUNED), else None.
         metrics: All returned metrics (COMPLETE), else the last reported ones.
         reports: Step to reported study metric, in the order of the steps.
+        model_id: The last model that ``trial.log_model`` logged.
         duration: Seconds.
     """
 
@@ -69,6 +70,7 @@ class FrozenTrial:
     metrics: Mapping[str, float] = field(default_factory=dict)
     reports: Mapping[int, float] = field(default_factory=dict)
     run_id: str | None = None
+    model_id: str | None = None
     reason: Reason | None = None
     duration: float | None = None
 
@@ -170,6 +172,8 @@ class Trial:
         if isinstance(step, bool) or not hasattr(step, "__index__"):
             raise ValueError(f"`step` must be an integer, but got {step!r}")
         step = step.__index__()
+        if abs(step) >= 2**63:
+            raise ValueError(f"`step` must be below 2**63, but got {step}")
         if self._last_step is not None and step <= self._last_step:
             raise ValueError(f"`step` must grow from report to report, but {step} came after {self._last_step}")
         self._last_step = step

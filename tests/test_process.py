@@ -101,8 +101,9 @@ def check_interrupted(client: MlflowClient, folder: Path) -> None:
         ("optuna", signal.SIGTERM, 143),
         ("optuna", signal.SIGHUP, 129),
         ("ray", signal.SIGINT, 130),
+        ("ray", signal.SIGTERM, 143),
     ],
-    ids=["optuna-INT", "optuna-TERM", "optuna-HUP", "ray-INT"],
+    ids=["optuna-INT", "optuna-TERM", "optuna-HUP", "ray-INT", "ray-TERM"],
 )
 def test_a_signal_closes_every_run(engine: str, signum: int, code: int, client: MlflowClient, chdir: Path) -> None:
     process = start_slow_study(chdir, sys.executable, "-m", "mltune", "run", "slow.yaml", "--engine", engine)

@@ -129,6 +129,10 @@ def test_states_statuses_and_reasons(client: MlflowClient, where: dict[str, Any]
                 return float("inf")
             case "missing":
                 return {"other": 1.0}
+            case "nothing":
+                return None
+            case "far":
+                trial.report(1.0, step=10**20)
             case "text":
                 return "no number"
             case "name":
@@ -140,7 +144,7 @@ def test_states_statuses_and_reasons(client: MlflowClient, where: dict[str, Any]
                 raise mltune.TrialPruned
         return 1.0
 
-    kinds = ["fine", "raise", "nan", "inf", "missing", "text", "name", "exit", "prune"]
+    kinds = ["fine", "raise", "nan", "inf", "missing", "nothing", "far", "text", "name", "exit", "prune"]
     result = tune(objective, {"what": Categorical(kinds)}, algorithm="grid", n_trials=None, **where)
     runs = {run.data.params["what"]: run for run in children(client, result.run_id)}
     assert {kind: outcome(run) for kind, run in runs.items()} == {
@@ -149,6 +153,8 @@ def test_states_statuses_and_reasons(client: MlflowClient, where: dict[str, Any]
         "nan": ("FAILED", "FAILED", "nan"),
         "inf": ("FAILED", "FAILED", "nan"),
         "missing": ("FAILED", "FAILED", "missing-metric"),
+        "nothing": ("FAILED", "FAILED", "missing-metric"),
+        "far": ("FAILED", "FAILED", "exception"),
         "text": ("FAILED", "FAILED", "exception"),
         "name": ("FAILED", "FAILED", "exception"),
         "exit": ("FAILED", "FAILED", "worker-died"),
@@ -374,16 +380,53 @@ def test_a_study_without_a_model_to_register_fails_and_says_so(client: MlflowCli
     assert client.search_registered_models() == []
 
 
-def test_a_model_that_cannot_be_registered_fails_the_study(client: MlflowClient) -> None:
+def test_a_run_that_is_deleted_meanwhile_leaves_no_other_run_open(client: MlflowClient) -> None:
     def objective(trial: mltune.Trial) -> float:
-        from sklearn.linear_model import Ridge
-
-        trial.log_model(Ridge().fit([[0.0], [1.0]], [0.0, 1.0]))
+        if trial.number == 0:
+            time.sleep(1.0)
+            MlflowClient().delete_run(str(trial.run_id))
+        else:
+            time.sleep(60)
         return 1.0
 
-    with pytest.raises(mltune.StudyFailedError, match="nothing was registered as 'a:b'") as caught:
-        tune(objective, n_trials=1, register="a:b")
+    with pytest.raises(mltune.StudyFailedError, match="the tracking store failed") as caught:
+        tune(objective, n_trials=2, n_jobs=2)
     assert outcome(client.get_run(caught.value.run_id))[:2] == ("FAILED", "FAILED")
+    assert [outcome(run)[:2] for run in children(client, caught.value.run_id)] == [("INTERRUPTED", "KILLED")]
+
+
+def test_a_thread_left_behind_disturbs_no_later_trial(client: MlflowClient, where: dict[str, Any]) -> None:
+    def objective(trial: mltune.Trial) -> float:
+        import threading
+
+        def late() -> None:
+            time.sleep(0.3)
+            trial.report(9.0, step=99)
+
+        if trial.number == 0:
+            threading.Thread(target=late, daemon=True).start()
+        for step in range(5):
+            time.sleep(0.15)
+            if trial.number:
+                trial.report(1.0, step=step)
+            elif step == 1:
+                return 1.0
+        return 2.0
+
+    result = tune(objective, n_trials=4, **where)
+    assert [trial.state for trial in result.trials] == [TrialState.COMPLETE] * 4
+
+
+def test_failures_at_the_start_are_forgiven_by_a_success(client: MlflowClient) -> None:
+    def objective(trial: mltune.Trial) -> float:
+        if trial.number == 5:
+            time.sleep(1.0)
+        if trial.number < 5:
+            raise ValueError("not yet")
+        return 1.0
+
+    result = tune(objective, n_trials=8, n_jobs=6)
+    assert len(result.trials) == 8
 
 
 @pytest.mark.parametrize(
@@ -398,6 +441,8 @@ def test_a_model_that_cannot_be_registered_fails_the_study(client: MlflowClient)
         ({"initial": [{"x": 2.0, "kind": "a"}]}, "'x' must be a float from 0.0 to 1.0, but got 2.0"),
         ({"n_trials": None}, "`n_trials` or `timeout` must be given"),
         ({"resources": {"cpu": 1}}, "use engine ray"),
+        ({"register": "a:b"}, "`register`"),
+        ({"metric": "../x"}, "`metric` must be at most 250 letters"),
         ({"space": {"x": Categorical(["a" * 5000, "b"]), "y": Categorical(["c" * 3000])}}, "the longest has 8,"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict, deque
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +30,8 @@ class Desk:
     def __init__(self) -> None:
         self._tasks: asyncio.Queue[Task] = asyncio.Queue()
         self._messages: asyncio.Queue[Any] = asyncio.Queue()
-        self._asked: dict[int, asyncio.Future[bool]] = {}
+        self._asked: dict[int, deque[asyncio.Future[bool]]] = defaultdict(deque)
+        self._waiting: dict[str, asyncio.Task[Any] | None] = {}
         self._running: dict[str, int] = {}
 
     async def submit(self, task: Task) -> None:
@@ -42,10 +44,12 @@ class Desk:
 
     async def answer(self, number: int, stop: bool) -> None:
         """The driver answers a report."""
-        self._asked.pop(number).set_result(stop)
+        self._asked[number].popleft().set_result(stop)
 
     async def lost(self, slot: str) -> None:
         """The driver has seen that a slot died; its task, if any, is over."""
+        if (waiting := self._waiting.pop(slot, None)) is not None:
+            waiting.cancel()  # it must take no task for a slot that is dead
         number = self._running.pop(slot, None)
         if number is not None:
             await self._messages.put(Ended(number, Died("the worker died")))
@@ -53,7 +57,9 @@ class Desk:
     async def take_task(self, slot: str) -> Task:
         """A slot is free, and waits for a task."""
         await self.lost(slot)  # it died and is back, before the driver saw it
+        self._waiting[slot] = asyncio.current_task()
         task = await self._tasks.get()
+        del self._waiting[slot]
         self._running[slot] = task.number
         return task
 
@@ -63,9 +69,10 @@ class Desk:
 
     async def report(self, reported: Reported) -> bool:
         """A slot reports, and waits for the answer."""
-        self._asked[reported.number] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._asked[reported.number].append(answer)
         await self._messages.put(reported)
-        return await self._asked[reported.number]
+        return await answer
 
     async def end(self, slot: str, ended: Ended) -> None:
         """A slot has run its task."""
@@ -78,16 +85,18 @@ class Slot(tune.Trainable):
 
     def setup(self, config: dict[str, Any], setup: Setup, desk: Any) -> None:  # type: ignore[override]
         self._desk = desk
-        refusal = None
+        self._refusal: ObjectiveError | None = None
         try:
             self._runner = load_runner(setup, lambda reported: bool(ray.get(desk.report.remote(reported))))
         except ObjectiveError as error:
-            refusal = error
-        ray.get(desk.ready.remote(Ready(ray.get_runtime_context().current_actor, refusal)))
+            self._refusal = error
+        ray.get(desk.ready.remote(Ready(ray.get_runtime_context().current_actor, self._refusal)))
 
     def step(self) -> dict[str, Any]:
         task: Task = ray.get(self._desk.take_task.remote(self.trial_id))
-        ray.get(self._desk.end.remote(self.trial_id, self._runner.run(task)))
+        refused = Ended(task.number, Died(str(self._refusal)))
+        ended = self._runner.run(task) if self._refusal is None else refused
+        ray.get(self._desk.end.remote(self.trial_id, ended))
         return {}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:

@@ -14,6 +14,7 @@ import math
 import os
 import queue
 import shutil
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -138,9 +139,16 @@ class RayExecutor(Executor):
 
     def _pump(self) -> None:
         """Take the desk's messages into this process, until the desk is gone."""
-        with contextlib.suppress(Exception):
+        try:
             while True:
                 self._messages.put(ray.get(self._desk.take_message.remote()))
+        except Exception as error:
+            self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        """Let the driver know that nothing more will come, unless it has closed us itself."""
+        if not self._stopper.stopped:
+            self._messages.put(error)
 
     def _run(self, setup: Setup, folder: str) -> None:
         """All slots as one run of Tune, which starts a slot again whenever it died."""
@@ -159,8 +167,9 @@ class RayExecutor(Executor):
         )
         try:
             tuner.fit()
+            self._give_up(RuntimeError("Ray Tune ended before the study"))
         except Exception as error:
-            self._messages.put(error)
+            self._give_up(error)
 
 
 class _Stopper(tune.Stopper):
@@ -238,23 +247,31 @@ def _connected(n_jobs: int, resources: Mapping[str, float], folder: str, setup: 
         yield
         return
     variables = _workers_environment(n_jobs, resources)
-    quietly: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(runtime_env=_runtime_env(setup, variables), **quietly)
-    else:
-        with _environment(variables | {"RAY_AUTH_MODE": None}):  # unset, Ray makes a token and asks for it
-            ray.init(
-                address="local",
-                num_cpus=max(os.cpu_count() or 1, math.ceil(n_jobs * resources["cpu"])),
-                include_dashboard=False,
-                object_store_memory=_OBJECT_STORE,
-                _temp_dir=os.path.join(folder, "ray"),
-                **quietly,
-            )
     try:
+        if os.environ.get("RAY_ADDRESS"):
+            _init(runtime_env=_runtime_env(setup, variables))
+        else:
+            with _environment(variables | {"RAY_AUTH_MODE": None}):  # unset, Ray makes a token and asks for it
+                _init(
+                    address="local",
+                    num_cpus=max(os.cpu_count() or 1, math.ceil(n_jobs * resources["cpu"])),
+                    include_dashboard=False,
+                    object_store_memory=_OBJECT_STORE,
+                    _temp_dir=os.path.join(folder, "ray"),
+                )
         yield
     finally:
         ray.shutdown()
+
+
+def _init(**arguments: Any) -> None:
+    """``ray.init``, quietly, and without the SIGTERM handler that it installs."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **arguments)
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
 
 
 def _workers_environment(n_jobs: int, resources: Mapping[str, float]) -> dict[str, str | None]:

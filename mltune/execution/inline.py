@@ -13,7 +13,7 @@ class InlineExecutor(Executor):
 
     def __init__(self) -> None:
         self._messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
-        self._answers: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._answers: dict[int, queue.SimpleQueue[bool]] = {}
 
     def start(self, setup: Setup) -> None:
         from mltune.execution.runner import Runner
@@ -27,11 +27,12 @@ class InlineExecutor(Executor):
         return self._messages.get()
 
     def answer(self, number: int, *, stop: bool) -> None:
-        self._answers.put(stop)
+        self._answers[number].put(stop)
 
     def close(self) -> None:
         """Nothing to end: a thread that still runs is left behind, its trial is closed by the driver."""
 
     def _report(self, reported: Reported) -> bool:
+        answers = self._answers.setdefault(reported.number, queue.SimpleQueue())
         self._messages.put(reported)
-        return self._answers.get()
+        return answers.get()

@@ -16,6 +16,7 @@ from mltune.execution._base import Died, Ended, Executor, Message, Setup, Task
 
 _BOOT = "import sys; sys.path[:] = eval(sys.argv[2]); from mltune.execution.worker import main; main(int(sys.argv[1]))"
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+_LOOK_AROUND = 1.0  # seconds between looks at whether the workers' processes live
 _CLOSE_GRACE = 3.0  # seconds for idle workers to leave on their own
 
 
@@ -26,7 +27,11 @@ class _Worker:
     ready: bool = False
     task: Task | None = None
 
-    def send(self, message: Setup | Task | bool) -> None:
+    def has_died(self) -> bool:
+        """Whether the process is gone and all is read that it said; its forked children keep the channel open."""
+        return self.process.poll() is not None and not self.connection.poll()
+
+    def send(self, message: Setup | Task | tuple[int, bool]) -> None:
         with contextlib.suppress(ConnectionError):  # it died; reading from it will say so
             self.connection.send(message)
 
@@ -63,15 +68,15 @@ class LocalExecutor(Executor):
 
     def next(self) -> Message:
         while True:
-            for connection in wait([worker.connection for worker in self._workers]):
-                worker = next(worker for worker in self._workers if worker.connection is connection)
+            heard = wait([worker.connection for worker in self._workers], timeout=_LOOK_AROUND)
+            for worker in [worker for worker in self._workers if worker.connection in heard or worker.has_died()]:
                 message = self._receive(worker)
                 if message is not None:
                     return message
 
     def answer(self, number: int, *, stop: bool) -> None:
         worker = next(w for w in self._workers if w.task is not None and w.task.number == number)
-        worker.send(stop)
+        worker.send((number, stop))
 
     def close(self) -> None:
         for worker in self._workers:
@@ -125,13 +130,15 @@ class LocalExecutor(Executor):
     def _receive(self, worker: _Worker) -> Message | None:
         """A message of a worker; None where it only became ready, or ended without a task."""
         try:
+            if worker.has_died():
+                raise EOFError
             if worker.ready:
                 message: Message = worker.connection.recv()
                 if isinstance(message, Ended):
                     worker.task = None
                 return message
             self._await_ready(worker)
-        except (EOFError, ConnectionError):
+        except (EOFError, OSError):  # plain OSError: it died in the middle of a message
             return self._replace(worker, f"the worker {_how(worker.end())}")
         except ObjectiveError as error:
             return self._replace(worker, str(error))

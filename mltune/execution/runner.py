@@ -59,7 +59,9 @@ class Runner:
         )
         try:
             with attach.attached(task.run_id, task.experiment_id):
-                return Returned(as_metrics(self._objective(trial), self._setup.metric), services.model_id)
+                returned = self._objective(trial)
+                metrics = {} if returned is None else as_metrics(returned, self._setup.metric)
+                return Returned(metrics, services.model_id)
         except TrialPruned:
             return Pruned(services.model_id)
         except BaseException as error:

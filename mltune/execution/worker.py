@@ -45,7 +45,7 @@ class _Channel:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self.answers: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self.answers: dict[int, queue.SimpleQueue[bool]] = {}  # by trial: one that left a thread behind gets no other's
         self._lock = threading.Lock()
 
     def send(self, message: Any) -> None:
@@ -53,8 +53,9 @@ class _Channel:
             self.connection.send(message)
 
     def report(self, reported: Reported) -> bool:
+        answers = self.answers.setdefault(reported.number, queue.SimpleQueue())
         self.send(reported)
-        return self.answers.get()
+        return answers.get()
 
 
 def main(fd: int) -> None:
@@ -86,9 +87,10 @@ def _serve(channel: _Channel) -> None:
 
     try:
         while True:
-            message: Task | bool = channel.connection.recv()
-            if isinstance(message, bool):
-                channel.answers.put(message)
+            message: Task | tuple[int, bool] = channel.connection.recv()
+            if isinstance(message, tuple):
+                number, stop = message
+                channel.answers[number].put(stop)
             else:
                 busy.set()
                 threading.Thread(target=run, args=(message,), daemon=True).start()

@@ -88,10 +88,11 @@ def experiment(client: MlflowClient, name: str | None, project_run: Run | None =
     """
     if project_run is not None:
         return _project_experiment(client, name, project_run)
-    name = name or os.environ.get("MLFLOW_EXPERIMENT_NAME")
+    by_id = os.environ.get("MLFLOW_EXPERIMENT_ID")  # `mlflow.set_experiment` sets it
+    name = name or (None if by_id else os.environ.get("MLFLOW_EXPERIMENT_NAME"))
     try:
         if name is None:
-            return str(client.get_experiment(os.environ.get("MLFLOW_EXPERIMENT_ID", "0")).experiment_id)
+            return str(client.get_experiment(by_id or "0").experiment_id)
         found = client.get_experiment_by_name(name) or _created(client, name)
     except MlflowException as error:
         raise StoreUnavailableError(f"the experiment must exist, but: {_first_line(error)}") from error
@@ -136,6 +137,8 @@ def _check_reachable(uri: str) -> bool:
     if uri.startswith(("http://", "https://")):
         try:
             requests.get(f"{uri.rstrip('/')}/health", timeout=_PROBE_TIMEOUT)
+        except requests.exceptions.SSLError:
+            pass  # it answers; whether its certificate will do is for MLflow's settings to say
         except requests.RequestException as error:
             raise StoreUnavailableError(
                 f"the tracking server must answer, but {redact(uri)} did not ({type(error).__name__}): "
@@ -143,7 +146,7 @@ def _check_reachable(uri: str) -> bool:
             ) from error
     if not uri.startswith(_SQLITE):
         return False
-    path = Path(uri.removeprefix(_SQLITE))
+    path = _file_of(uri)
     if not path.parent.is_dir():
         raise StoreUnavailableError(
             f"the folder of the tracking database must exist, but {path.parent} does not: "
@@ -152,9 +155,13 @@ def _check_reachable(uri: str) -> bool:
     return not path.exists()
 
 
+def _file_of(uri: str) -> Path:
+    return Path(uri.removeprefix(_SQLITE).partition("?")[0])
+
+
 def _prepare(uri: str) -> None:
     """Let readers and one writer work side by side in a database that was not there before (SQLite's WAL)."""
-    with contextlib.closing(sqlite3.connect(uri.removeprefix(_SQLITE))) as database:
+    with contextlib.closing(sqlite3.connect(_file_of(uri))) as database:
         database.execute("PRAGMA journal_mode=WAL")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -12,10 +13,11 @@ from tempfile import TemporaryDirectory
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from mltune.errors import SpaceError
+from mltune.errors import SpaceError, StoreUnavailableError
 from mltune.space import Categorical, Parameter, SearchSpace
 from mltune.trial import FrozenTrial, TrialState
 
@@ -90,7 +92,12 @@ class Tracker:
             tags=self._context | _prefixed(tags) | {MLFLOW_PARENT_RUN_ID: self.run_id},
         )
         run_id = str(run.info.run_id)
-        self._client.log_batch(run_id, params=[Param(name, str(value)) for name, value in trial.params.items()])
+        try:
+            self._client.log_batch(run_id, params=[Param(name, str(value)) for name, value in trial.params.items()])
+        except BaseException:
+            with contextlib.suppress(Exception):  # nobody else knows of this run
+                self._client.set_terminated(run_id, STATUS[TrialState.FAILED])
+            raise
         self._reports[run_id] = _Buffer()
         return run_id
 
@@ -102,15 +109,16 @@ class Tracker:
         if time.monotonic() - buffer.flushed > _FLUSH_INTERVAL:
             self._client.log_batch(run_id, metrics=buffer.take())
 
-    def end_trial(self, trial: FrozenTrial, *, model_id: str | None = None, traceback: str | None = None) -> None:
+    def end_trial(self, trial: FrozenTrial, *, traceback: str | None = None) -> None:
         """Write what a trial came to, and close its run."""
         run_id = trial.run_id
         assert run_id is not None
         if traceback is not None:
             self._log_text(run_id, "traceback.txt", traceback)
-        buffer = self._reports.pop(run_id)
-        self._client.log_batch(run_id, metrics=buffer.take() + _final(trial, buffer, model_id), tags=_end_tags(trial))
+        buffer = self._reports[run_id]
+        self._client.log_batch(run_id, metrics=buffer.take() + _final(trial, buffer), tags=_end_tags(trial))
         self._client.set_terminated(run_id, STATUS[trial.state])
+        del self._reports[run_id]
 
     def log_best(self, trial: FrozenTrial) -> None:
         """Say on the parent run which trial is the best so far; the steps of its metrics are trial numbers."""
@@ -125,7 +133,8 @@ class Tracker:
 
     def end_study(self, state: TrialState, reason: str | None = None) -> None:
         """Write what the study came to, and close its run."""
-        tags = {"state": str(state)} | ({"reason": reason} if reason else {})
+        plain = (reason or "").encode("utf-8", "backslashreplace").decode()
+        tags = {"state": str(state)} | ({"reason": plain} if plain else {})
         self._client.log_batch(self.run_id, tags=_tags(_prefixed(tags)))
         self._client.set_terminated(self.run_id, STATUS[state])
 
@@ -145,7 +154,7 @@ class Tracker:
     def _log_text(self, run_id: str, name: str, text: str) -> None:
         with TemporaryDirectory(prefix="mltune-") as folder:
             path = Path(folder, name)
-            path.write_text(text, encoding="utf-8")
+            path.write_text(text, encoding="utf-8", errors="backslashreplace")
             self._client.log_artifact(run_id, str(path))
 
 
@@ -167,7 +176,14 @@ class _Buffer:
 def project_run(client: MlflowClient) -> Run | None:
     """The run that ``mlflow run`` made for this process; None where user code or an earlier study has taken it."""
     run_id = os.environ.get("MLFLOW_RUN_ID")
-    return client.get_run(run_id) if run_id is not None and mlflow.active_run() is None else None
+    if run_id is None or mlflow.active_run() is not None:
+        return None
+    try:
+        return client.get_run(run_id)
+    except MlflowException as error:
+        raise StoreUnavailableError(
+            f"MLFLOW_RUN_ID must name a run of this store, but there is no run '{run_id}': unset it"
+        ) from error
 
 
 def check_fits(space: SearchSpace) -> None:
@@ -189,11 +205,11 @@ def _longest(parameter: Parameter) -> int:
     return max(len(json.dumps(value)) for value in values)
 
 
-def _final(trial: FrozenTrial, buffer: _Buffer, model_id: str | None) -> list[Metric]:
+def _final(trial: FrozenTrial, buffer: _Buffer) -> list[Metric]:
     """The returned metrics, later than all reports so that MLflow shows them as current; and the duration."""
     now = max(int(time.time() * 1000), buffer.last_time + 1)
     returned = trial.metrics if trial.state is TrialState.COMPLETE or not trial.reports else {}
-    metrics = [Metric(name, value, now, buffer.last_step, model_id=model_id) for name, value in returned.items()]
+    metrics = [Metric(name, value, now, buffer.last_step, model_id=trial.model_id) for name, value in returned.items()]
     return [*metrics, Metric("duration_s", trial.duration or 0.0, now, 0)]
 
 

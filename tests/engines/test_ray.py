@@ -44,7 +44,6 @@ def run(executor: Executor, *tasks: Task) -> dict[int, Any]:
 def objective(trial: Trial) -> Any:
     """What the tests of one shared executor need."""
     import os
-    import time
 
     match trial.params.get("what"):
         case "pid":
@@ -68,25 +67,14 @@ def objective(trial: Trial) -> Any:
     return 1.0
 
 
-def ray_processes() -> set[int]:
-    """Our Ray processes: those below this process, and orphans that Ray's programs are."""
-    names = ("raylet", "gcs_server", "ray::", "ray/dashboard", "ray/_private")
-    found = set()
-    for process in psutil.process_iter(["cmdline"]):
-        line = " ".join(process.info["cmdline"] or ())
-        if any(name in line for name in names) and process.status() != psutil.STATUS_ZOMBIE:
-            found.add(process.pid)
-    return found
-
-
 def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
 
 
 @pytest.fixture(scope="module")
-def before() -> tuple[dict[str, str], set[int]]:
-    """The environment and the Ray processes before the shared executor starts."""
-    return environment(), ray_processes()
+def before() -> dict[str, str]:
+    """The environment before the shared executor starts."""
+    return environment()
 
 
 @pytest.fixture(scope="module")
@@ -140,13 +128,13 @@ def test_each_trial_has_its_share_of_the_cores(executor: RayExecutor) -> None:
 
 def test_closing_leaves_nothing_behind(executor: RayExecutor, before: Any) -> None:
     executor.submit(task(10, what="sleep"))
+    started = psutil.Process().children(recursive=True)
+    assert any("raylet" in process.name() for process in started)
     executor.close()
     executor.close()
-    assert environment() == before[0]
-    deadline = time.monotonic() + 20
-    while ray_processes() - before[1]:
-        assert time.monotonic() < deadline, ray_processes() - before[1]
-        time.sleep(0.2)
+    assert environment() == before
+    _, alive = psutil.wait_procs(started, timeout=20)
+    assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
     assert logging.getLogger("ray.tune").level == logging.NOTSET
 
 

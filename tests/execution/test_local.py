@@ -116,6 +116,19 @@ def test_a_worker_dies_alone_and_is_replaced(how: str, words: str, executors: An
     assert run(executor, task(2, die=False), task(3, die=False)) == {n: Returned({"value": 1.0}) for n in (2, 3)}
 
 
+def test_a_worker_that_dies_is_noticed_while_its_forked_child_lives(executors: Any) -> None:
+    def objective(trial: Trial) -> float:
+        import os
+        import time
+
+        if os.fork() == 0:
+            time.sleep(600)
+        os.kill(os.getpid(), 9)
+        return 1.0
+
+    assert run(executors(objective), task(0)) == {0: Died("the worker was killed by SIGKILL")}
+
+
 def test_whatever_user_code_raises_is_an_outcome(executors: Any) -> None:
     def objective(trial: Trial) -> float:
         raise {"exit": SystemExit(0), "key": KeyboardInterrupt(), "value": ValueError("text")}[trial.params["kind"]]

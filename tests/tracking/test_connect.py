@@ -42,6 +42,8 @@ def test_the_experiment_of_mlflows_settings(client: MlflowClient, monkeypatch: p
     mlflow.set_experiment("second")
     assert experiment(client, None) == client.get_experiment_by_name("second").experiment_id
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "first")
+    assert experiment(client, None) == client.get_experiment_by_name("second").experiment_id
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_ID")
     assert experiment(client, None) == first
     assert experiment(client, "third") == client.get_experiment_by_name("third").experiment_id
 
