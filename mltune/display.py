@@ -55,7 +55,6 @@ class _Lines:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._width = 1
 
     def __enter__(self) -> Self:
         return self

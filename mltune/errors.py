@@ -84,6 +84,11 @@ class TrialPruned(MltuneError):  # noqa: N818 - it is no error
     """The scheduler stopped this trial. Let it pass through the objective."""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message; empty where it has none."""
+    return str(error).strip().partition("\n")[0]
+
+
 def nearest(name: object, known: Iterable[str]) -> str:
     """The end of a sentence that offers the nearest known name, else all of them."""
     names = sorted(known)

@@ -17,7 +17,7 @@ from mltune.config import StudyConfig, validate
 from mltune.display import Display, make_display
 from mltune.driver import Budget, StudyDriver
 from mltune.engines import Engine, Search, count_points, create_engine
-from mltune.errors import ObjectiveError, RequestError, StudyFailedError, StudyInterrupted
+from mltune.errors import ObjectiveError, RequestError, StudyFailedError, StudyInterrupted, first_line
 from mltune.execution import Executor, Isolation, ObjectiveRef, Setup
 from mltune.signals import Signals, Stop
 from mltune.space import Params, SearchSpace
@@ -169,7 +169,8 @@ def run_study(config: StudyConfig, objective: ObjectiveRef | bytes | Objective, 
         driver = _driver(config, tracker, executor, signals, display)
         try:
             with _closing_runs(tracker, driver, executor):
-                tracker.start_study(_tags(config), config.to_yaml())
+                study_yaml = config.to_yaml()
+                tracker.start_study(_tags(config, study_yaml), study_yaml)
                 display.study_started(config, tracker.run_id, notes)
                 engine.run(driver)
                 result = _conclude(config, driver, tracker, store.client)
@@ -262,7 +263,7 @@ def _closing_runs(tracker: Tracker, driver: StudyDriver, executor: Executor) -> 
         if isinstance(error, Stop):
             raise StudyInterrupted(error.signum, tracker.run_id) from None
         if isinstance(error, MlflowException):
-            raise StudyFailedError(f"the tracking store failed: {_first_line(error)}", tracker.run_id) from error
+            raise StudyFailedError(f"the tracking store failed: {first_line(error)}", tracker.run_id) from error
         raise
 
 
@@ -286,7 +287,7 @@ def _conclude(config: StudyConfig, driver: StudyDriver, tracker: Tracker, client
         try:
             registration = _register(config, config.register_as, best, tracker.run_id, client)
         except (RequestError, MlflowException) as error:
-            reason = f"nothing was registered as '{config.register_as}': {_first_line(error)}"
+            reason = f"nothing was registered as '{config.register_as}': {first_line(error)}"
             raise StudyFailedError(reason, tracker.run_id) from error
     tracker.end_study(TrialState.COMPLETE)
     return StudyResult(
@@ -312,10 +313,6 @@ def _register(
     )
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
-
-
 def _why_none(driver: StudyDriver) -> str:
     if not driver.trials:
         return "no trial was started before the timeout"
@@ -328,7 +325,7 @@ def _why_none(driver: StudyDriver) -> str:
     )
 
 
-def _tags(config: StudyConfig) -> dict[str, str]:
+def _tags(config: StudyConfig, study_yaml: str) -> dict[str, str]:
     return {
         "engine": config.engine,
         "algorithm": str(config.algorithm),
@@ -336,7 +333,7 @@ def _tags(config: StudyConfig) -> dict[str, str]:
         "metric": config.metric,
         "direction": config.direction,
         "seed": str(config.seed),
-        "study_digest": hashlib.sha256(config.to_yaml().encode()).hexdigest(),
+        "study_digest": hashlib.sha256(study_yaml.encode()).hexdigest(),
     }
 
 

@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1] / "mltune"
 
 FLOORS: dict[str, int] = {
+    "environment": 0,
     "errors": 0,
     "parameters": 1,
     "space": 1,
@@ -76,5 +77,5 @@ def test_a_foreign_library_stays_in_its_place(library: str) -> None:
 def test_floor_one_needs_the_standard_library_only() -> None:
     import sys
 
-    for file in ("errors.py", "parameters.py", "space.py", "trial.py"):
+    for file in ("environment.py", "errors.py", "parameters.py", "space.py", "trial.py"):
         assert {name.split(".")[0] for name in imports(file)} <= {*sys.stdlib_module_names, "mltune"}

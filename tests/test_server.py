@@ -3,59 +3,34 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
 import numpy as np
 import pytest
-import requests
 from mlflow import MlflowClient
 
 import mltune
-from tests.test_serving import free_port
+from tests.servers import free_port, mlflow_server
 
 
 @pytest.fixture
 def server(chdir: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A tracking server that also serves the artifacts; its address, set in MLflow."""
-    address = f"http://127.0.0.1:{(port := free_port())}"
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"),
-            *("--backend-store-uri", tracking_uri, "--artifacts-destination", str(chdir / "artifacts")),
-        ],
-        env={k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
-        | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        _await(address, process)
+    port = str(free_port())
+    address = f"http://127.0.0.1:{port}"
+    environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
+    with mlflow_server(
+        *("server", "--port", port, "--workers", "1"),
+        *("--backend-store-uri", tracking_uri, "--artifacts-destination", str(chdir / "artifacts")),
+        probe=f"{address}/health",
+        folder=chdir,
+        environment=environment | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+    ):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         mlflow.set_tracking_uri(address)
         yield address
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
-
-
-def _await(address: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 90
-    while True:
-        assert process.poll() is None, "the server ended"
-        assert time.monotonic() < deadline, "the server did not answer"
-        try:
-            requests.get(f"{address}/health", timeout=5)
-        except requests.ConnectionError:
-            time.sleep(0.3)
-        else:
-            return
 
 
 def objective(trial: mltune.Trial) -> dict[str, float]:

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import os
-import signal
-import socket
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,46 +16,19 @@ import requests
 from mlflow import MlflowClient
 
 import mltune
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from tests.servers import free_port, mlflow_server
 
 
 @contextmanager
 def served(uri: str, folder: Path) -> Iterator[str]:
     """`mlflow models serve`, as its documentation says; its address."""
     folder.mkdir()
-    port = free_port()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", "models", "serve", "-m", uri, "--env-manager", "local", "-p", str(port)],
-        cwd=folder,
-        env=os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        address = f"http://127.0.0.1:{port}"
-        _await(address, process)
+    port = str(free_port())
+    address = f"http://127.0.0.1:{port}"
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    command = ("models", "serve", "-m", uri, "--env-manager", "local", "-p", port)
+    with mlflow_server(*command, probe=f"{address}/ping", folder=folder, environment=os.environ | {"PATH": path}):
         yield address
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
-
-
-def _await(address: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 90
-    while True:
-        assert process.poll() is None, "the server ended"
-        assert time.monotonic() < deadline, "the server did not answer"
-        try:
-            if requests.get(f"{address}/ping", timeout=5).status_code == 200:
-                return
-        except requests.ConnectionError:
-            time.sleep(0.3)
 
 
 def sklearn_objective(trial: mltune.Trial) -> float:

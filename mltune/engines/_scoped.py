@@ -9,6 +9,18 @@ from contextlib import contextmanager
 
 
 @contextmanager
+def log_level(name: str, level: int) -> Iterator[None]:
+    """A logger at another level."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(level)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+@contextmanager
 def quiet(library: str) -> Iterator[None]:
     """No warnings, and of the library's log only errors.
 
@@ -16,15 +28,9 @@ def quiet(library: str) -> Iterator[None]:
     ...     logging.getLogger("optuna").getEffectiveLevel() == logging.ERROR
     True
     """
-    logger = logging.getLogger(library)
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
+    with log_level(library, logging.ERROR), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 @contextmanager

@@ -25,12 +25,12 @@ import ray
 from ray import tune
 
 from mltune.engines._ray_actors import Desk, Ready, Slot
-from mltune.engines._scoped import quiet
+from mltune.engines._scoped import log_level, quiet
 from mltune.engines.optuna import OptunaEngine
+from mltune.environment import environment
 from mltune.errors import ObjectiveError, RequestError, nearest
-from mltune.execution import Executor, Isolation, Message, ObjectiveRef, Setup, Task
+from mltune.execution import THREAD_VARIABLES, Executor, Isolation, Message, ObjectiveRef, Setup, Task
 
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _OBJECT_STORE = 100 * 2**20  # bytes; only tasks and reports pass through it
 _CLOSE_GRACE = 10.0  # seconds for Tuner.fit to notice that its trials are gone
 
@@ -77,10 +77,10 @@ class RayExecutor(Executor):
         self._fit: threading.Thread | None = None
 
     def start(self, setup: Setup) -> None:
-        self._closing.enter_context(_muted("ray.tune"))
+        self._closing.enter_context(log_level("ray.tune", logging.CRITICAL + 1))  # it prints what we say in a sentence
         with quiet("ray"):
             breakpoint_hook = {"PYTHONBREAKPOINT": os.environ.get("PYTHONBREAKPOINT")}  # ray.init sets its own
-            self._closing.enter_context(_environment(_QUIET | breakpoint_hook))
+            self._closing.enter_context(environment(_QUIET | breakpoint_hook))
             folder = mkdtemp(prefix="mltune-")
             self._closing.callback(shutil.rmtree, folder, ignore_errors=True)
             self._closing.enter_context(_connected(self._n_jobs, self._resources, folder, setup))
@@ -210,37 +210,6 @@ def _checked(resources: Mapping[str, float]) -> dict[str, float]:
 
 
 @contextlib.contextmanager
-def _muted(name: str) -> Iterator[None]:
-    """Nothing from a logger: Tune prints tracebacks of what the driver says in a sentence."""
-    logger = logging.getLogger(name)
-    level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-
-
-@contextlib.contextmanager
-def _environment(variables: Mapping[str, str | None]) -> Iterator[None]:
-    """Environment variables as they are wanted (None: unset) for as long as the block runs."""
-    before = {name: os.environ.get(name) for name in variables}
-    _set(variables)
-    try:
-        yield
-    finally:
-        _set(before)
-
-
-def _set(variables: Mapping[str, str | None]) -> None:
-    for name, value in variables.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
-
-
-@contextlib.contextmanager
 def _connected(n_jobs: int, resources: Mapping[str, float], folder: str, setup: Setup) -> Iterator[None]:
     """A Ray that is there is used and left running; else one of our own, which nobody without the token can join."""
     if ray.is_initialized():
@@ -251,7 +220,7 @@ def _connected(n_jobs: int, resources: Mapping[str, float], folder: str, setup: 
         if os.environ.get("RAY_ADDRESS"):
             _init(runtime_env=_runtime_env(setup, variables))
         else:
-            with _environment(variables | {"RAY_AUTH_MODE": None}):  # unset, Ray makes a token and asks for it
+            with environment(variables | {"RAY_AUTH_MODE": None}):  # unset, Ray makes a token and asks for it
                 _init(
                     address="local",
                     num_cpus=max(os.cpu_count() or 1, math.ceil(n_jobs * resources["cpu"])),
@@ -277,7 +246,7 @@ def _init(**arguments: Any) -> None:
 def _workers_environment(n_jobs: int, resources: Mapping[str, float]) -> dict[str, str | None]:
     """Where workers find modules, and how many threads each may use (Ray's own default is one)."""
     threads = max(1, int(resources["cpu"]), (os.cpu_count() or 1) // n_jobs)
-    given: dict[str, str | None] = {name: os.environ.get(name, str(threads)) for name in _THREAD_VARIABLES}
+    given: dict[str, str | None] = {name: os.environ.get(name, str(threads)) for name in THREAD_VARIABLES}
     path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
     return given | {"PYTHONPATH": path, "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")}
 
@@ -305,7 +274,6 @@ def _check_room(resources: Mapping[str, float]) -> None:
     ]
     if not any(all(node.get(names[name], 0.0) >= value for name, value in resources.items()) for node in nodes):
         there = {name: max((node.get(key, 0.0) for node in nodes), default=0.0) for name, key in names.items()}
-        asked = dict(resources)
         raise RequestError(
-            f"`resources` must fit on one node of the Ray cluster, but got {asked} where the most is {there}"
+            f"`resources` must fit on one node of the Ray cluster, but got {dict(resources)} where the most is {there}"
         )

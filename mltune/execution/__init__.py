@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from mltune.errors import RequestError
 from mltune.execution._base import (
+    THREAD_VARIABLES,
     Died,
     Ended,
     Executor,
@@ -21,6 +22,7 @@ from mltune.execution._base import (
 )
 
 __all__ = [
+    "THREAD_VARIABLES",
     "Died",
     "Ended",
     "Executor",

@@ -11,6 +11,9 @@ from typing import Any
 
 from mltune.space import Params
 
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+"""What tells numerical libraries how many threads to use; read when they are loaded."""
+
 
 class Isolation(StrEnum):
     """Where objectives run: each in a worker process, or in the driver's own."""

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 
 from mltune.errors import ObjectiveError
-from mltune.execution._base import Died, Ended, Executor, Message, Setup, Task
+from mltune.execution._base import THREAD_VARIABLES, Died, Ended, Executor, Message, Setup, Task
 
 _BOOT = "import sys; sys.path[:] = eval(sys.argv[2]); from mltune.execution.worker import main; main(int(sys.argv[1]))"
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _LOOK_AROUND = 1.0  # seconds between looks at whether the workers' processes live
 _CLOSE_GRACE = 3.0  # seconds for idle workers to leave on their own
 
@@ -106,7 +105,7 @@ class LocalExecutor(Executor):
         environment = dict(os.environ)
         environment.pop("MLFLOW_RUN_ID", None)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        for name in _THREAD_VARIABLES:
+        for name in THREAD_VARIABLES:
             environment.setdefault(name, str(max(1, cores // self._n_jobs)))
         environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads must not spin on the other workers' cores
         return environment

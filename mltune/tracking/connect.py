@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import sqlite3
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Experiment, Run
 from mlflow.exceptions import MlflowException
 
-from mltune.errors import RequestError, StoreUnavailableError
+from mltune.environment import environment
+from mltune.errors import RequestError, StoreUnavailableError, first_line
 
 _PROBE_TIMEOUT = 5.0  # seconds
 _SQLITE = "sqlite:///"
@@ -39,19 +40,9 @@ class Store:
 _QUIET = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
 
 
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
+def quiet() -> AbstractContextManager[None]:
     """Keep MLflow from printing the address of every run that ends (it would print credentials in it, too)."""
-    before = {name: os.environ.get(name) for name in _QUIET}
-    os.environ.update(_QUIET)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+    return environment(_QUIET)
 
 
 def connect() -> Store:
@@ -67,7 +58,7 @@ def connect() -> Store:
         client.search_experiments(max_results=1)
     except (MlflowException, OSError) as error:
         raise StoreUnavailableError(
-            f"the tracking store {redact(uri)} must be usable, but it answered: {redact(_first_line(error))}"
+            f"the tracking store {redact(uri)} must be usable, but it answered: {redact(first_line(error))}"
         ) from error
     if is_new:
         _prepare(uri)
@@ -95,7 +86,7 @@ def experiment(client: MlflowClient, name: str | None, project_run: Run | None =
             return str(client.get_experiment(by_id or "0").experiment_id)
         found = client.get_experiment_by_name(name) or _created(client, name)
     except MlflowException as error:
-        raise StoreUnavailableError(f"the experiment must exist, but: {_first_line(error)}") from error
+        raise StoreUnavailableError(f"the experiment must exist, but: {first_line(error)}") from error
     if found.lifecycle_stage != "active":
         raise StoreUnavailableError(f"experiment '{name}' is deleted: restore it (`mlflow experiments restore`)")
     return str(found.experiment_id)
@@ -163,7 +154,3 @@ def _prepare(uri: str) -> None:
     """Let readers and one writer work side by side in a database that was not there before (SQLite's WAL)."""
     with contextlib.closing(sqlite3.connect(_file_of(uri))) as database:
         database.execute("PRAGMA journal_mode=WAL")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]

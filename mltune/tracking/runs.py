@@ -59,8 +59,8 @@ class Tracker:
         self.experiment_id = experiment_id
         self.run_id = ""
 
-    def start_study(self, tags: Mapping[str, str], study_yaml: str) -> str:
-        """Open the parent run, or take the one that ``mlflow run`` opened; its id.
+    def start_study(self, tags: Mapping[str, str], study_yaml: str) -> None:
+        """Open the parent run, or take the one that ``mlflow run`` opened; ``run_id`` names it from then on.
 
         Args:
             tags: The study's own tags, without their ``mltune.`` prefix.
@@ -72,7 +72,6 @@ class Tracker:
         client.log_batch(self.run_id, tags=_tags(wanted))
         client.set_experiment_tag(self.experiment_id, PRIMARY_METRIC, self._metric)
         self._log_text(self.run_id, "study.yaml", study_yaml)
-        return self.run_id
 
     def start_trial(self, trial: FrozenTrial) -> str:
         """Open the nested run of a trial; its id."""
