@@ -4,7 +4,7 @@ VENV   := .venv
 PYTHON := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
-.PHONY: install demo test test-slow lint format screenshot
+.PHONY: install demo test test-slow chaos lint format screenshot
 
 install: $(STAMP)
 
@@ -22,11 +22,15 @@ demo: install
 	@echo "    $(VENV)/bin/mlflow ui        then open http://127.0.0.1:5000"
 
 test: install
-	$(PYTHON) -m pytest -m "not slow" -n 2 --dist loadfile
+	$(PYTHON) -m pytest -m "not slow and not chaos" -n 2 --dist loadfile
 
 # Minutes long: a fresh environment for `mlflow run`, every scikit-learn estimator, real training of whole grids.
 test-slow: install
 	UV_FIND_LINKS="$$($(PYTHON) -m pip config get global.find-links 2>/dev/null || true)" $(PYTHON) -m pytest -m slow --timeout 1800
+
+# Kills hundreds of drivers and workers at seeded random moments; SEED=7 for other ones.
+chaos: install
+	$(PYTHON) -m pytest -m chaos --timeout 3600
 
 lint: install
 	$(VENV)/bin/ruff check .

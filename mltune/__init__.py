@@ -5,6 +5,7 @@ Importing it loads no engine and no mlflow, and changes nothing in the process.
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from mltune.errors import MltuneError, RequestError, StudyFailedError, StudyInterrupted, TrialPruned
@@ -12,7 +13,9 @@ from mltune.space import Categorical, Float, Int, SearchSpace
 from mltune.trial import Direction, FrozenTrial, Reason, Trial, TrialState
 
 if TYPE_CHECKING:
-    from mltune.study import StudyResult, tune
+    from mltune.result import StudyResult
+    from mltune.resumption import resume
+    from mltune.study import tune
 
 __all__ = [
     "Categorical",
@@ -30,17 +33,16 @@ __all__ = [
     "Trial",
     "TrialPruned",
     "TrialState",
+    "resume",
     "tune",
 ]
 
-_LAZY = ("StudyResult", "tune")  # they import mlflow
+_LAZY = {"StudyResult": "result", "resume": "resumption", "tune": "study"}  # they import mlflow
 
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
-        from mltune import study
-
-        return getattr(study, name)
+        return getattr(importlib.import_module(f"mltune.{_LAZY[name]}"), name)
     raise AttributeError(f"module 'mltune' has no attribute '{name}'")
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -59,9 +61,46 @@ def run(
 
     from mltune.study import run_study
 
-    try:
+    with _interruptible():
         run_study(config, objective, make_display())
-    except StudyInterrupted as error:  # here, for click makes "Aborted!" and 1 of every KeyboardInterrupt
+
+
+@app.command()
+def resume(
+    run_id: Annotated[str, typer.Argument(metavar="RUN_ID", help="The study's parent run.")],
+    study: Annotated[Path | None, typer.Option(help="A study file: its objective and its space are used.")] = None,
+    engine: Annotated[str | None, typer.Option(help="Another engine.")] = None,
+    n_trials: Annotated[int | None, typer.Option(help="Trials in all, the old ones included.")] = None,
+    n_jobs: Annotated[int | None, typer.Option(help="Trials at once.")] = None,
+    timeout: Annotated[str | None, typer.Option(help="Seconds in all, or such as 10m, those before included.")] = None,
+    steal: Annotated[bool, typer.Option("--steal", help="Take it over though its driver seems to be alive.")] = False,
+) -> None:
+    """Go on with a study that was killed, interrupted or failed, or extend a finished one."""
+    options = {"engine": engine, "n_trials": n_trials, "n_jobs": n_jobs, "timeout": timeout}
+    from mltune.config import load_study_file
+    from mltune.display import make_display
+
+    file = load_study_file(study, {}) if study is not None else None
+
+    from mltune.resumption import resume_study
+
+    with _interruptible():
+        resume_study(
+            run_id,
+            {key: value for key, value in options.items() if value is not None},
+            make_display(),
+            file=file,
+            folder=study.parent if study is not None else None,
+            steal=steal,
+        )
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """A study's interruption as an exit code; click would make "Aborted!" and 1 of every KeyboardInterrupt."""
+    try:
+        yield
+    except StudyInterrupted as error:
         raise typer.Exit(_say([str(error)], 128 + error.signum)) from None
 
 

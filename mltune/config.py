@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, ValidationError
 
 from mltune.engines import Spec
 from mltune.errors import RequestError, SpaceError, nearest
@@ -41,6 +41,18 @@ def _parse_spec(given: Any) -> Any:
     raise ValueError("must be a name, or a mapping with `name` and options")
 
 
+def _parse_retries(given: Any) -> Any:
+    """How often each cause is forgiven, over the defaults."""
+    if not isinstance(given, Mapping):
+        raise ValueError("must map causes of failure to how often a trial is tried again")
+    for cause, times in given.items():
+        if cause not in RETRIES:
+            raise ValueError(f"must have causes of failure as keys ({', '.join(RETRIES)})")
+        if isinstance(times, bool) or not isinstance(times, int) or times < 0:
+            raise ValueError("must have whole numbers from 0 as values")
+    return {**RETRIES, **given}
+
+
 def _check_name(given: str) -> str:
     if not is_name(given):
         raise ValueError(f"must be {NAME_RULE}")
@@ -50,6 +62,9 @@ def _check_name(given: str) -> str:
 def _parse_space(given: Any) -> Any:
     return given if isinstance(given, SearchSpace) else SearchSpace(given)
 
+
+RETRIES = {"worker-died": 2, "timeout": 0, "exception": 0}
+"""How often a trial that failed is tried again, by the cause."""
 
 Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
 SpecField = Annotated[Spec, BeforeValidator(_parse_spec)]
@@ -75,6 +90,11 @@ class StudyConfig(BaseModel):
     n_trials: Annotated[int, Field(ge=1, strict=True)] | None = None
     n_jobs: Annotated[int, Field(ge=1, strict=True)] = 1
     timeout: Duration | None = None
+    grace: Annotated[float, BeforeValidator(parse_duration), Field(ge=0)] = 30.0
+    trial_timeout: Duration | None = None
+    trial_memory: Annotated[ByteSize, Field(gt=0)] | None = None
+    retries: Annotated[dict[str, int], BeforeValidator(_parse_retries)] = Field(default_factory=lambda: dict(RETRIES))
+    store_timeout: Duration = 600.0
     seed: Annotated[int, Field(ge=0, lt=2**63, strict=True)] | None = None
     resources: dict[str, float] = Field(default_factory=dict)
     isolation: Isolation = Isolation.PROCESS
@@ -141,15 +161,30 @@ def _faults(error: Any) -> list[str]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise RequestError(f"the study file must exist, but there is no {path}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(f"the study file must be readable text, but {path} is not: {error}") from None
+    return read_yaml(text, str(path))
+
+
+def read_yaml(text: str, where: str) -> dict[str, Any]:
+    """The keys and values of a study file.
+
+    Args:
+        text: The file's text.
+        where: The file, as an error should name it.
+
+    Raises:
+        RequestError: It is no YAML mapping.
+    """
+    try:
+        data = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
-        raise RequestError(f"the study file must be YAML, but {path} is not: {_yaml_problem(error)}") from None
+        raise RequestError(f"the study file must be YAML, but {where} is not: {_yaml_problem(error)}") from None
     if not isinstance(data, dict):
-        raise RequestError(f"the study file must map keys to values, but {path} holds {type(data).__name__}")
+        raise RequestError(f"the study file must map keys to values, but {where} holds {type(data).__name__}")
     return {str(key): value for key, value in data.items()}
 
 

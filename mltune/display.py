@@ -13,7 +13,7 @@ from mltune.trial import FrozenTrial, TrialState
 
 if TYPE_CHECKING:
     from mltune.config import StudyConfig
-    from mltune.study import StudyResult
+    from mltune.result import StudyResult
 
 
 class Display(Protocol):
@@ -25,11 +25,14 @@ class Display(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None: ...
 
-    def study_started(self, config: StudyConfig, run_id: str, notes: list[str]) -> None:
-        """The parent run is open."""
+    def study_started(self, config: StudyConfig, run_id: str, notes: list[str], finished: int) -> None:
+        """The parent run is open; so many trials are finished by earlier sessions."""
 
     def trial_changed(self, trial: FrozenTrial) -> None:
-        """A trial started or ended."""
+        """A trial was given to a worker, or its end is written."""
+
+    def note(self, text: str) -> None:
+        """Something that the user should know."""
 
     def study_completed(self, result: StudyResult) -> None:
         """The study is COMPLETE and its parent run closed."""
@@ -62,14 +65,19 @@ class _Lines:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         pass
 
-    def study_started(self, config: StudyConfig, run_id: str, notes: list[str]) -> None:
+    def study_started(self, config: StudyConfig, run_id: str, notes: list[str], finished: int) -> None:
         trials = f"{config.n_trials} trials" if config.n_trials is not None else "trials until the timeout"
         self._print(
             f"study {config.name}: {trials}, engine {config.engine}, algorithm {config.algorithm}, "
             f"scheduler {config.scheduler}, seed {config.seed}, run {run_id}"
         )
+        if finished:
+            self._print(f"resumed: {finished} trials are finished")
         for note in notes:
-            self._print(f"note: {note}")
+            self.note(note)
+
+    def note(self, text: str) -> None:
+        self._print(f"note: {text}")
 
     def trial_changed(self, trial: FrozenTrial) -> None:
         if trial.state is not TrialState.RUNNING:
@@ -110,10 +118,10 @@ class _Terminal(_Lines):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._progress.stop()
 
-    def study_started(self, config: StudyConfig, run_id: str, notes: list[str]) -> None:
-        super().study_started(config, run_id, notes)
+    def study_started(self, config: StudyConfig, run_id: str, notes: list[str], finished: int) -> None:
+        super().study_started(config, run_id, notes, finished)
         self._direction = config.direction
-        self._task = self._progress.add_task(config.name, total=config.n_trials, best="")
+        self._task = self._progress.add_task(config.name, total=config.n_trials, completed=finished, best="")
         self._progress.start()
 
     def trial_changed(self, trial: FrozenTrial) -> None:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
+from mltune.attempts import Attempts
 from mltune.engines import Report, trial_seed
-from mltune.execution import Died, Ended, Executor, Pruned, Raised, Reported, Returned, Task
-from mltune.signals import Signals
+from mltune.execution import Died, Ended, Executor, Pruned, Raised, Reported, Returned, Task, TimedOut
+from mltune.signals import Signals, Stop
 from mltune.space import Params
 from mltune.tracking.runs import Tracker
+from mltune.tracking.store import best_of
 from mltune.trial import Direction, FrozenTrial, Reason, TrialState, is_finite
 
 _GIVE_UP_AFTER = 5  # first trials that all failed
-
-Watcher = Callable[[FrozenTrial], None]
+_SIGNAL_GRACE = 5.0  # seconds at most: who sends SIGTERM often sends SIGKILL ten seconds later
+_LOOK_AROUND = 1.0  # seconds between looks at the clock
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,17 +28,29 @@ class Budget:
     Attributes:
         n_trials: Trials in all.
         n_jobs: Trials at once.
-        timeout: Seconds after which no trial is started, None for no limit.
+        timeout: Seconds, in all sessions, after which no trial is started; None for no limit.
+        grace: Seconds that running trials then have to end.
     """
 
     n_trials: int
     n_jobs: int
     timeout: float | None = None
+    grace: float = 30.0
+
+
+class Watcher(Protocol):
+    """Told of what happens to trials."""
+
+    def trial_changed(self, trial: FrozenTrial) -> None:
+        """A trial was given to a worker, or its end is written."""
+
+    def note(self, text: str) -> None:
+        """Something that the user should know."""
 
 
 @dataclass
 class _Running:
-    """A trial in flight; ``frozen.reports`` is a live view of ``reports``."""
+    """A trial in flight; ``frozen.reports`` is a live view of ``reports``, and its run id None until it has a run."""
 
     frozen: FrozenTrial
     started: float
@@ -52,11 +66,12 @@ class StudyDriver:
         tracker: Writes the record; its parent run is open.
         executor: Runs the objectives; it has started.
         budget: What the study may use.
+        attempts: Those of earlier sessions.
         metric: The study's metric.
         direction: Which values are better.
         seed: The study's seed.
-        watch: Called with every trial that starts and every one that ends.
-        signals: Raises :class:`~mltune.signals.Stop` here and nowhere else.
+        watcher: Told of what happens to trials.
+        signals: The first one lets running trials end within a short grace, the second ends all at once.
     """
 
     def __init__(
@@ -65,59 +80,48 @@ class StudyDriver:
         executor: Executor,
         *,
         budget: Budget,
+        attempts: Attempts,
         metric: str,
         direction: Direction,
         seed: int,
-        watch: Watcher,
+        watcher: Watcher,
         signals: Signals,
     ) -> None:
         self._tracker = tracker
         self._executor = executor
         self._budget = budget
+        self._attempts = attempts
         self._metric = metric
         self._direction = direction
         self._seed = seed
-        self._watch = watch
+        self._watcher = watcher
         self._signals = signals
         self._running: dict[int, _Running] = {}
+        self._done = {trial.number for trial in attempts.finished()}
         self._next = 0
-        self._deadline = None if budget.timeout is None else time.monotonic() + budget.timeout
-        self.trials: list[FrozenTrial] = []
-        self.best: FrozenTrial | None = None
+        self._states: list[TrialState] = []  # of the trials that ended in this session
+        self._stop_at: float | None = None
+        self._trouble: str | None = None
+        self.trials: list[FrozenTrial] = list(attempts.finished())
+        self.best = best_of(self.trials, direction)
         self.last_error: str | None = None
         self.gave_up = False
 
     def next_number(self) -> int | None:
-        self._signals.check()
-        if self.gave_up or len(self._running) >= self._budget.n_jobs or self._next >= self._budget.n_trials:
-            return None
-        if self._deadline is not None and time.monotonic() >= self._deadline:
-            return None
-        return self._next
+        while self._next in self._done:
+            self._next += 1
+        free = len(self._running) < self._budget.n_jobs and self._next < self._budget.n_trials
+        return self._next if free and self._asking() else None
 
     def start(self, number: int, params: Params) -> None:
-        seed = trial_seed(self._seed, number)
-        reports: dict[int, float] = {}
-        trial = FrozenTrial(number=number, params=params, seed=seed, reports=reports)
-        trial = replace(trial, run_id=self._tracker.start_trial(trial))
-        assert trial.run_id is not None
         self._next = number + 1
-        self._running[number] = _Running(trial, time.monotonic(), reports)
-        self._executor.submit(
-            Task(
-                number=number,
-                params=params,
-                seed=seed,
-                run_id=trial.run_id,
-                experiment_id=self._tracker.experiment_id,
-            )
-        )
-        self._watch(trial)
+        self._start_attempt(number, params)
 
     def wait(self) -> Report | FrozenTrial | None:
-        while self._running:
-            with self._signals.waiting():
-                message = self._executor.next()
+        while self._settled() and self._running:
+            message = self._executor.next(_LOOK_AROUND)
+            if message is None:
+                continue
             event = self._on_end(message) if isinstance(message, Ended) else self._on_report(message)
             if event is not None:
                 return event
@@ -130,8 +134,84 @@ class StudyDriver:
     def interrupt(self) -> None:
         """Close the trials in flight as INTERRUPTED; their workers must be gone or cut off."""
         for running in list(self._running.values()):
-            with contextlib.suppress(Exception):  # a run that cannot be closed must not keep the others open
+            if running.frozen.run_id is not None:
                 self._close(running, state=TrialState.INTERRUPTED)
+            else:
+                del self._running[running.frozen.number]
+                self._tracker.drop_trial(running.frozen)
+
+    def tell_trouble(self) -> None:
+        """Let the user know when the store stops to answer, and when it answers again."""
+        before, now = self._trouble, self._tracker.trouble
+        self._trouble = now
+        if before is None and now is not None:
+            self._watcher.note(f"the tracking store does not answer, results wait in memory: {now}")
+        elif before is not None and now is None:
+            self._watcher.note("the tracking store answers again")
+
+    def _asking(self) -> bool:
+        """Whether trials may still be started."""
+        timeout = self._budget.timeout
+        in_time = timeout is None or self._tracker.elapsed < timeout
+        return in_time and not self.gave_up and self._signals.received is None
+
+    def _settled(self) -> bool:
+        """Attend to all but the workers' messages; True.
+
+        Raises:
+            Stop: A signal came, and its grace is over.
+            StoreError: The record cannot be written.
+        """
+        self._tracker.settle()
+        self.tell_trouble()
+        if self._signals.received is not None:
+            self._heed(self._signals.received)
+        timeout, grace = self._budget.timeout, self._budget.grace
+        if timeout is not None and self._running and self._tracker.elapsed > timeout + grace:
+            self._watcher.note(f"the timeout is over since {grace:g} s: the trials that still run are interrupted")
+            self._executor.close()
+            self.interrupt()
+        return True
+
+    def _heed(self, signum: int) -> None:
+        now = time.monotonic()
+        if self._stop_at is None:
+            grace = min(self._budget.grace, _SIGNAL_GRACE)
+            self._stop_at = now + grace
+            if self._running and not self._signals.insisted:
+                self._watcher.note(f"stopping: running trials have {grace:g} s to end; a second signal stops at once")
+        if self._signals.insisted or now >= self._stop_at:
+            raise Stop(signum)
+
+    def _start_attempt(self, number: int, params: Params) -> None:
+        reports: dict[int, float] = {}
+        trial = FrozenTrial(
+            number=number,
+            attempt=self._attempts.count(number) + 1,
+            params=params,
+            seed=trial_seed(self._seed, number),
+            reports=reports,
+        )
+        running = self._running[number] = _Running(trial, time.monotonic(), reports)
+        first = self._attempts.first_run(number)
+        self._tracker.start_trial(trial, first, then=lambda run_id: self._submit(running, run_id))
+
+    def _submit(self, running: _Running, run_id: str) -> None:
+        """The trial's run exists: let its objective begin."""
+        trial = running.frozen = replace(running.frozen, run_id=run_id)
+        if self._running.get(trial.number) is not running:
+            return  # it was interrupted before it began
+        running.started = time.monotonic()
+        self._executor.submit(
+            Task(
+                number=trial.number,
+                params=trial.params,
+                seed=trial.seed,
+                run_id=run_id,
+                experiment_id=self._tracker.experiment_id,
+            )
+        )
+        self._watcher.trial_changed(trial)
 
     def _on_report(self, message: Reported) -> Report | None:
         running = self._running.get(message.number)
@@ -147,20 +227,22 @@ class StudyDriver:
         running.reports[message.step] = message.metrics[self._metric]
         return Report(running.frozen, message.step)
 
-    def _on_end(self, message: Ended) -> FrozenTrial:
+    def _on_end(self, message: Ended) -> FrozenTrial | None:
         running = self._running[message.number]
         match message.outcome:
             case Raised(error=error, traceback=traceback):
                 return self._fail(running, Reason.EXCEPTION, error, traceback)
-            case Died(how=how):
-                return self._fail(running, Reason.WORKER_DIED, how)
+            case TimedOut(traceback=traceback):
+                return self._fail(running, Reason.TIMEOUT, "the trial took longer than `trial_timeout`", traceback)
+            case Died(how=how, traceback=traceback):
+                return self._fail(running, Reason.WORKER_DIED, how, traceback)
             case Returned(metrics=metrics, model_id=model_id) if not running.stopped:
                 return self._judge(running, metrics, model_id)
             case Pruned(model_id=model_id) | Returned(model_id=model_id):
                 last = next(reversed(running.reports.values()), None)
                 return self._close(running, state=TrialState.PRUNED, value=last, model_id=model_id)
 
-    def _judge(self, running: _Running, metrics: Mapping[str, float], model_id: str | None) -> FrozenTrial:
+    def _judge(self, running: _Running, metrics: Mapping[str, float], model_id: str | None) -> FrozenTrial | None:
         """COMPLETE with a finite value of the study's metric, else FAILED."""
         running.metrics = dict(metrics)
         value = metrics.get(self._metric)
@@ -172,9 +254,11 @@ class StudyDriver:
             return self._fail(running, Reason.NAN, f"the metric '{self._metric}' must be finite, but it is {value}")
         return self._close(running, state=TrialState.COMPLETE, value=value, model_id=model_id)
 
-    def _fail(self, running: _Running, reason: Reason, error: str, traceback: str | None = None) -> FrozenTrial:
+    def _fail(self, running: _Running, reason: Reason, error: str, traceback: str = "") -> FrozenTrial | None:
+        """FAILED; None where the trial is tried again."""
         self.last_error = error
-        return self._close(running, state=TrialState.FAILED, reason=reason, traceback=traceback or f"{error}\n")
+        text = traceback if reason is Reason.EXCEPTION else f"{error}\n{traceback}"
+        return self._close(running, state=TrialState.FAILED, reason=reason, traceback=text)
 
     def _close(
         self,
@@ -185,7 +269,7 @@ class StudyDriver:
         reason: Reason | None = None,
         model_id: str | None = None,
         traceback: str | None = None,
-    ) -> FrozenTrial:
+    ) -> FrozenTrial | None:
         trial = replace(
             running.frozen,
             state=state,
@@ -196,13 +280,28 @@ class StudyDriver:
             reports=dict(running.reports),
             duration=time.monotonic() - running.started,
         )
-        self._tracker.end_trial(trial, traceback=traceback)
         del self._running[trial.number]
-        self.trials.append(trial)
-        self._keep_best(trial)
-        self.gave_up = state is TrialState.FAILED and (self.gave_up or self._all_first_failed())
-        self._watch(trial)
+        self._attempts.add(trial)
+        again = self._asking() and self._attempts.may_try_again(trial.number)
+        self._tracker.end_trial(trial, traceback=traceback, then=lambda: self._tell_ended(trial, again=again))
+        if again:
+            self._start_attempt(trial.number, trial.params)
+            return None
+        self._count(trial)
         return trial
+
+    def _tell_ended(self, trial: FrozenTrial, *, again: bool) -> None:
+        if again:
+            self._watcher.note(f"trial {trial.number} FAILED ({trial.reason}) and is tried again")
+        else:
+            self._watcher.trial_changed(trial)
+
+    def _count(self, trial: FrozenTrial) -> None:
+        self.trials.append(trial)
+        self._states.append(trial.state)
+        self._keep_best(trial)
+        first = min(_GIVE_UP_AFTER, self._budget.n_trials)
+        self.gave_up |= self._states[:first] == [TrialState.FAILED] * first
 
     def _keep_best(self, trial: FrozenTrial) -> None:
         if trial.state is not TrialState.COMPLETE or trial.value is None:
@@ -211,8 +310,3 @@ class StudyDriver:
         if tied_earlier or self._direction.better(trial.value, self.best.value if self.best else None):
             self.best = trial
             self._tracker.log_best(trial)
-
-    def _all_first_failed(self) -> bool:
-        if len(self.trials) != min(_GIVE_UP_AFTER, self._budget.n_trials):
-            return False
-        return all(trial.state is TrialState.FAILED for trial in self.trials)

@@ -70,14 +70,16 @@ class StudyFailedError(MltuneError, RuntimeError):
 class StudyInterrupted(KeyboardInterrupt):
     """A signal ended the study: its runs are closed; ``run_id`` names the parent run, None where there was none yet."""
 
-    def __init__(self, signum: int, run_id: str | None) -> None:
+    def __init__(self, signum: int, run_id: str | None, remedy: str | None = None) -> None:
         self.signum = signum
         self.run_id = run_id
-        super().__init__(signum, run_id)
+        self.remedy = remedy
+        super().__init__(signum, run_id, remedy)
 
     def __str__(self) -> str:
         study = f"study {self.run_id}" if self.run_id else "the study, which had not begun,"
-        return f"{study} was interrupted by {signal.Signals(self.signum).name}"
+        go_on = f"; go on with: {self.remedy}" if self.remedy else ""
+        return f"{study} was interrupted by {signal.Signals(self.signum).name}{go_on}"
 
 
 class TrialPruned(MltuneError):  # noqa: N818 - it is no error

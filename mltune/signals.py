@@ -1,11 +1,11 @@
-"""SIGINT, SIGTERM and SIGHUP during a study: noted at once, raised only where nothing is half-written."""
+"""SIGINT, SIGTERM and SIGHUP during a study: noted at once, heeded only where nothing is half-written."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -23,14 +23,17 @@ class Stop(BaseException):
 class Signals:
     """Takes the signals over while a study runs in the main thread, and gives them back after it.
 
-    The first signal raises :class:`Stop` inside :meth:`waiting` or at the next :meth:`check`; later ones are
-    ignored, for the study is already closing.
+    Attributes:
+        received: The first signal that came, None before it.
+        insisted: Whether a second one came: the study is to stop at once.
+        wake: Called when a signal comes, from its handler.
     """
 
     def __init__(self) -> None:
-        self._received: int | None = None
-        self._raised = False
-        self._waiting = False
+        self.received: int | None = None
+        self.insisted = False
+        self.wake: Callable[[], None] = lambda: None
+        self._at_once = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
@@ -47,24 +50,24 @@ class Signals:
         """Raise if a signal came.
 
         Raises:
-            Stop: A signal came, and it was not raised before.
+            Stop: A signal came.
         """
-        if self._received is not None and not self._raised:
-            self._raised = True
-            raise Stop(self._received)
+        if self.received is not None:
+            raise Stop(self.received)
 
     @contextlib.contextmanager
-    def waiting(self) -> Iterator[None]:
-        """While the driver only waits, a signal is raised at once."""
-        self._waiting = True
+    def at_once(self) -> Iterator[None]:
+        """Within the block a signal is raised wherever the program stands."""
+        self._at_once = True
         try:
             self.check()
             yield
         finally:
-            self._waiting = False
+            self._at_once = False
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
-        if self._received is None:
-            self._received = signum
-        if self._waiting:
+        self.insisted = self.received is not None
+        self.received = self.received or signum
+        if self._at_once:
             self.check()
+        self.wake()

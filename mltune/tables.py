@@ -22,7 +22,7 @@ _SHOWN = 20
 def study_table(record: StudyRecord) -> Group:
     """A study's summary, and its trials from the best to those without a value."""
     tags = record.tags
-    head = f"study {record.name}: {tags.get('state', 'UNKNOWN')}, {tags['direction']} {tags['metric']}"
+    head = f"study {record.name}: {_spell_state(record)}, {tags['direction']} {tags['metric']}"
     how = f"engine {tags['engine']}, algorithm {tags['algorithm']}, scheduler {tags['scheduler']}, seed {tags['seed']}"
     lines = [head, how] + ([f"reason: {tags['reason']}"] if "reason" in tags else [])
     if best := record.best_trial:
@@ -49,6 +49,16 @@ def engine_table(engines: Iterable[EngineInfo]) -> Table:
     return table
 
 
+def _spell_state(record: StudyRecord) -> str:
+    """The state, and what to type where a study is to be resumed."""
+    state = record.tags.get("state", "UNKNOWN")
+    if state == TrialState.RUNNING and not record.is_driven:
+        return f"{state}, but its driver is gone (go on with: mltune resume {record.run_id})"
+    if state == TrialState.INTERRUPTED:
+        return f"{state} (go on with: mltune resume {record.run_id})"
+    return state
+
+
 def _rank(trial: FrozenTrial, direction: Direction) -> tuple[bool, float, int]:
     complete = trial.state is TrialState.COMPLETE and trial.value is not None
     value = trial.value if complete and trial.value is not None else 0.0
@@ -59,4 +69,5 @@ def _row(trial: FrozenTrial) -> tuple[str, ...]:
     state = f"{trial.state} ({trial.reason})" if trial.reason else str(trial.state)
     value = "" if trial.value is None else f"{trial.value:g}"
     seconds = "" if trial.duration is None else f"{trial.duration:.1f}"
-    return (str(trial.number), state, value, seconds, spell_params(trial))
+    number = f"{trial.number}" if trial.attempt == 1 else f"{trial.number} (attempt {trial.attempt})"
+    return (number, state, value, seconds, spell_params(trial))

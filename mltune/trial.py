@@ -53,6 +53,7 @@ class FrozenTrial:
 
     Attributes:
         number: Place in the study, from 0.
+        attempt: Which try of the point this is, from 1.
         params: The point that was evaluated; inactive conditional parameters are absent.
         seed: What the objective should seed itself with.
         value: The returned study metric (COMPLETE), the last reported one (PRUNED), else None.
@@ -65,6 +66,7 @@ class FrozenTrial:
     number: int
     params: Params
     seed: int
+    attempt: int = 1
     state: TrialState = TrialState.RUNNING
     value: float | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)

@@ -4,6 +4,8 @@ The order of calls in a study's life::
 
     engine_class(search)          checks nothing outside of itself; the registry has checked the request
     engine.executor(...)          once; who runs the objectives
+    engine.rebuild(trials)        once, where a study goes on; AskTellEngine writes it as
+        tell(trial)               for every trial that ended, in the order of the numbers
     engine.run(driver)            once; AskTellEngine writes it as
         ask(number, seed)         for every point that mltune does not enumerate itself
         should_prune(trial, step) for every report
@@ -13,12 +15,13 @@ The order of calls in a study's life::
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 from mltune.engines._points import ENUMERATED, enumerate_points
 from mltune.engines._spec import Method, Search, ask_seed
+from mltune.errors import RequestError
 from mltune.execution import Executor, Isolation, executor_for
 from mltune.space import Params, Value
 from mltune.trial import FrozenTrial
@@ -73,13 +76,33 @@ class Engine(ABC):
     def run(self, driver: Driver) -> None:
         """Start trials until the driver wants no more and all have ended."""
 
-    def executor(self, n_jobs: int, *, resources: Mapping[str, float], isolation: Isolation) -> Executor:
+    def rebuild(self, trials: Sequence[FrozenTrial]) -> None:
+        """Know what a study that goes on knew, before :meth:`run`.
+
+        Args:
+            trials: In the order of their numbers. Those that are not finished are to be started again, with the
+                params that they have.
+
+        Raises:
+            RequestError: The engine cannot.
+        """
+        raise RequestError(f"engine {type(self).__name__} cannot go on with a study: resume it on engine optuna")
+
+    def executor(
+        self, n_jobs: int, *, resources: Mapping[str, float], isolation: Isolation, trial_memory: int | None = None
+    ) -> Executor:
         """Who runs the objectives; by default workers on this machine.
+
+        Args:
+            n_jobs: Trials at once.
+            resources: What each trial takes, for an engine that places trials.
+            isolation: Where objectives run.
+            trial_memory: The most bytes that a trial's processes may hold, None for no limit.
 
         Raises:
             RequestError: The executor cannot give what is asked for.
         """
-        return executor_for(n_jobs, resources=resources, isolation=isolation)
+        return executor_for(n_jobs, resources=resources, isolation=isolation, trial_memory=trial_memory)
 
 
 class AskTellEngine(Engine):
@@ -94,6 +117,7 @@ class AskTellEngine(Engine):
     def __init__(self, search: Search) -> None:
         super().__init__(search)
         self._points = enumerate_points(search)
+        self._again: dict[int, Params] = {}
 
     @classmethod
     def auto(cls, search: Search, n_trials: int | None) -> str:
@@ -124,8 +148,17 @@ class AskTellEngine(Engine):
         """Whether a trial should stop at a step that it has just reported; ``trial.reports`` holds it."""
         return False
 
+    def rebuild(self, trials: Sequence[FrozenTrial]) -> None:
+        for trial in trials:
+            if trial.finished:
+                self.tell(trial)
+            else:
+                self._again[trial.number] = trial.params
+
     def propose(self, number: int) -> Params:
-        """The point of a trial: an ``initial`` one, an enumerated one, or what ``ask`` returns."""
+        """The point of a trial: one that was begun before, an ``initial`` or enumerated one, or what ``ask`` says."""
+        if number in self._again:
+            return self._again[number]
         initial = self.search.initial
         if number < len(initial):
             return initial[number]

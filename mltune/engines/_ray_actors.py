@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict, deque
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import ray
 from ray import tune
+from ray._raylet import Config  # type: ignore[attr-defined]
 
 from mltune.errors import ObjectiveError
-from mltune.execution import Died, Ended, Reported, Setup, Task
-from mltune.execution.worker import load_runner
+from mltune.execution import Died, Ended, Executor, Reported, Setup, Task
+from mltune.execution.local import LocalExecutor
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Desk:
     def __init__(self) -> None:
         self._tasks: asyncio.Queue[Task] = asyncio.Queue()
         self._messages: asyncio.Queue[Any] = asyncio.Queue()
-        self._asked: dict[int, deque[asyncio.Future[bool]]] = defaultdict(deque)
+        self._asked: dict[int, asyncio.Future[bool]] = {}
         self._waiting: dict[str, asyncio.Task[Any] | None] = {}
         self._running: dict[str, int] = {}
 
@@ -44,7 +46,7 @@ class Desk:
 
     async def answer(self, number: int, stop: bool) -> None:
         """The driver answers a report."""
-        self._asked[number].popleft().set_result(stop)
+        self._asked.pop(number).set_result(stop)
 
     async def lost(self, slot: str) -> None:
         """The driver has seen that a slot died; its task, if any, is over."""
@@ -52,7 +54,7 @@ class Desk:
             waiting.cancel()  # it must take no task for a slot that is dead
         number = self._running.pop(slot, None)
         if number is not None:
-            await self._messages.put(Ended(number, Died("the worker died")))
+            await self._messages.put(Ended(number, Died("the worker's Ray actor or its node died")))
 
     async def take_task(self, slot: str) -> Task:
         """A slot is free, and waits for a task."""
@@ -70,7 +72,7 @@ class Desk:
     async def report(self, reported: Reported) -> bool:
         """A slot reports, and waits for the answer."""
         answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._asked[reported.number].append(answer)
+        self._asked[reported.number] = answer
         await self._messages.put(reported)
         return await answer
 
@@ -81,23 +83,40 @@ class Desk:
 
 
 class Slot(tune.Trainable):
-    """One place for a trial: a trial of Ray Tune whose every step runs one trial of the study."""
+    """One place for a trial: a trial of Ray Tune whose every step runs one trial of the study.
 
-    def setup(self, config: dict[str, Any], setup: Setup, desk: Any) -> None:  # type: ignore[override]
+    The objective runs in a worker process of the slot's own, as it does on engine optuna: so limits hold, crashes are
+    told, and whatever the objective started ends with it, wherever the slot is.
+    """
+
+    def setup(  # type: ignore[override]
+        self, config: dict[str, Any], setup: Setup, desk: Any, environment: Mapping[str, str]
+    ) -> None:
         self._desk = desk
+        self._worker: Executor = LocalExecutor(1)
         self._refusal: ObjectiveError | None = None
+        context = ray.get_runtime_context()
+        os.environ.update(environment, RAY_ADDRESS=context.gcs_address)  # an objective that uses Ray uses this one
+        Config.initialize('{"kill_child_processes_on_worker_exit": false}')  # the worker's supervisor sees to that
         try:
-            self._runner = load_runner(setup, lambda reported: bool(ray.get(desk.report.remote(reported))))
+            self._worker.start(setup)
         except ObjectiveError as error:
             self._refusal = error
-        ray.get(desk.ready.remote(Ready(ray.get_runtime_context().current_actor, self._refusal)))
+        ray.get(desk.ready.remote(Ready(context.current_actor, self._refusal)))
 
     def step(self) -> dict[str, Any]:
         task: Task = ray.get(self._desk.take_task.remote(self.trial_id))
         refused = Ended(task.number, Died(str(self._refusal)))
-        ended = self._runner.run(task) if self._refusal is None else refused
+        ended = self._run(task) if self._refusal is None else refused
         ray.get(self._desk.end.remote(self.trial_id, ended))
         return {}
+
+    def _run(self, task: Task) -> Ended:
+        self._worker.submit(task)
+        while not isinstance(message := self._worker.next(), Ended):
+            if message is not None and message.number == task.number:  # else a thread that an earlier trial left behind
+                self._worker.answer(task.number, stop=ray.get(self._desk.report.remote(message)))
+        return message
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing to keep: MLflow is the only state."""

@@ -10,29 +10,25 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import os
 import queue
-import shutil
-import signal
-import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from tempfile import mkdtemp
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import ray
 from ray import tune
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mltune.engines._ray_actors import Desk, Ready, Slot
+from mltune.engines._ray_cluster import check_room, connected, python_path, within
 from mltune.engines._scoped import log_level, quiet
 from mltune.engines.optuna import OptunaEngine
 from mltune.environment import environment
-from mltune.errors import ObjectiveError, RequestError, nearest
-from mltune.execution import THREAD_VARIABLES, Executor, Isolation, Message, ObjectiveRef, Setup, Task
+from mltune.errors import ObjectiveError, RequestError, first_line, nearest
+from mltune.execution import THREAD_VARIABLES, Executor, Isolation, Message, Setup, Task
 
-_OBJECT_STORE = 100 * 2**20  # bytes; only tasks and reports pass through it
-_CLOSE_GRACE = 10.0  # seconds for Tuner.fit to notice that its trials are gone
+_CLOSE_GRACE = 5.0  # seconds for Tuner.fit to notice that its trials are gone
 
 _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -51,10 +47,17 @@ class RayEngine(OptunaEngine):
 
     packages: ClassVar[tuple[str, ...]] = ("ray", "optuna")
 
-    def executor(self, n_jobs: int, *, resources: Mapping[str, float], isolation: Isolation) -> Executor:
+    def executor(
+        self, n_jobs: int, *, resources: Mapping[str, float], isolation: Isolation, trial_memory: int | None = None
+    ) -> Executor:
         if isolation is Isolation.NONE:
             raise RequestError(
                 "`isolation: none` runs trials in the driver's process, but engine ray never does: use optuna"
+            )
+        if trial_memory is not None:
+            raise RequestError(
+                "`trial_memory` is a limit of engine optuna, but got engine ray, where `resources: {memory: BYTES}` "
+                "reserves memory: use that, or engine optuna"
             )
         return RayExecutor(n_jobs, _checked(resources))
 
@@ -70,7 +73,9 @@ class RayExecutor(Executor):
     def __init__(self, n_jobs: int, resources: Mapping[str, float]) -> None:
         self._n_jobs = n_jobs
         self._resources = {"cpu": 1.0} | dict(resources)
+        self._threads = max(1, int(resources["cpu"]) if "cpu" in resources else (os.cpu_count() or 1) // n_jobs)
         self._messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._first_ready: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._actors: list[Any] = []
         self._stopper = _Stopper()
         self._closing = contextlib.ExitStack()
@@ -81,11 +86,10 @@ class RayExecutor(Executor):
         with quiet("ray"):
             breakpoint_hook = {"PYTHONBREAKPOINT": os.environ.get("PYTHONBREAKPOINT")}  # ray.init sets its own
             self._closing.enter_context(environment(_QUIET | breakpoint_hook))
-            folder = mkdtemp(prefix="mltune-")
-            self._closing.callback(shutil.rmtree, folder, ignore_errors=True)
-            self._closing.enter_context(_connected(self._n_jobs, self._resources, folder, setup))
-            _check_room(self._resources)
-            self._desk = Desk.remote()  # type: ignore[attr-defined]
+            folder = self._closing.enter_context(connected(self._n_jobs, self._resources, setup))
+            check_room(self._resources)
+            here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+            self._desk = Desk.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]
             threading.Thread(target=self._pump, daemon=True).start()
             self._fit = threading.Thread(target=self._run, args=(setup, folder), daemon=True)
             self._fit.start()
@@ -94,14 +98,17 @@ class RayExecutor(Executor):
     def submit(self, task: Task) -> None:
         self._desk.submit.remote(task)
 
-    def next(self) -> Message:
-        while True:
-            message = self._messages.get()
-            if isinstance(message, Exception):
-                raise message
-            if not isinstance(message, Ready):
-                return message  # type: ignore[no-any-return]
-            self._actors.append(message.actor)
+    def next(self, timeout: float | None = None) -> Message | None:
+        try:
+            message = self._messages.get(timeout=timeout)
+        except queue.Empty:
+            return None
+        if isinstance(message, Exception):
+            raise message
+        return message  # type: ignore[no-any-return]
+
+    def wake(self) -> None:
+        self._messages.put(None)
 
     def answer(self, number: int, *, stop: bool) -> None:
         self._desk.answer.remote(number, stop)
@@ -110,12 +117,16 @@ class RayExecutor(Executor):
         self._stopper.stopped = True
         with quiet("ray"):
             if self._fit is not None:
-                for actor in [*self._actors, self._desk]:
-                    with contextlib.suppress(Exception):  # it is gone already
-                        ray.kill(actor)
+                within(_CLOSE_GRACE, self._kill)
                 self._fit.join(_CLOSE_GRACE)
                 self._fit = None
             self._closing.close()
+
+    def _kill(self) -> None:
+        """End all actors, so that Tune notices that it has been stopped."""
+        for actor in [*self._actors, self._desk]:
+            with contextlib.suppress(Exception):  # it is gone already
+                ray.kill(actor)
 
     def _await_ready(self) -> None:
         """Wait for the first slot.
@@ -123,36 +134,41 @@ class RayExecutor(Executor):
         Raises:
             ObjectiveError: It could not load the objective, or died over it.
         """
-        message = self._messages.get()
-        if isinstance(message, Exception):
-            raise message
-        self._actors.append(message.actor)
-        if message.refusal is not None:
-            raise message.refusal
+        ready = self._first_ready.get()
+        if isinstance(ready, Exception):
+            raise ready
+        if ready.refusal is not None:
+            raise ready.refusal
 
     def _lost(self, slot: str) -> None:
-        """A slot died: over its task, or, before any was ready, over the objective."""
+        """A slot died: over its task, or, before any was ready, over its start."""
         if self._actors:
             self._desk.lost.remote(slot)
         else:
-            self._messages.put(ObjectiveError("the objective must load in a worker, but the worker died while it did"))
+            self._first_ready.put(ObjectiveError("mltune must start in Ray's workers, but the first one died"))
 
     def _pump(self) -> None:
         """Take the desk's messages into this process, until the desk is gone."""
         try:
             while True:
-                self._messages.put(ray.get(self._desk.take_message.remote()))
+                message = ray.get(self._desk.take_message.remote())
+                if isinstance(message, Ready):
+                    self._actors.append(message.actor)
+                    self._first_ready.put(message)
+                else:
+                    self._messages.put(message)
         except Exception as error:
-            self._give_up(error)
+            self._give_up(f"the Ray cluster must live as long as the study, but it is lost ({type(error).__name__})")
 
-    def _give_up(self, error: Exception) -> None:
+    def _give_up(self, why: str) -> None:
         """Let the driver know that nothing more will come, unless it has closed us itself."""
         if not self._stopper.stopped:
-            self._messages.put(error)
+            self._first_ready.put(RuntimeError(why))
+            self._messages.put(RuntimeError(why))
 
     def _run(self, setup: Setup, folder: str) -> None:
         """All slots as one run of Tune, which starts a slot again whenever it died."""
-        slot = tune.with_parameters(Slot, setup=setup, desk=self._desk)
+        slot = tune.with_parameters(Slot, setup=setup, desk=self._desk, environment=self._environment())
         tuner = tune.Tuner(
             tune.with_resources(slot, self._resources),
             tune_config=tune.TuneConfig(num_samples=self._n_jobs),
@@ -167,9 +183,14 @@ class RayExecutor(Executor):
         )
         try:
             tuner.fit()
-            self._give_up(RuntimeError("Ray Tune ended before the study"))
+            self._give_up("Ray Tune must run as long as the study, but it ended")
         except Exception as error:
-            self._give_up(error)
+            self._give_up(f"Ray Tune must run as long as the study, but it failed: {first_line(error)}")
+
+    def _environment(self) -> dict[str, str]:
+        """Where what workers start finds modules, and how many threads it may use (Ray's own default is one)."""
+        threads = {name: os.environ.get(name, str(self._threads)) for name in THREAD_VARIABLES}
+        return threads | {"PYTHONPATH": python_path()}
 
 
 class _Stopper(tune.Stopper):
@@ -204,76 +225,9 @@ def _checked(resources: Mapping[str, float]) -> dict[str, float]:
     faults += [
         f"`resources.{name}` must be above 0, but got {value}" for name, value in resources.items() if value <= 0
     ]
+    gpu = resources.get("gpu", 0)
+    if gpu > 1 and gpu != int(gpu):
+        faults.append(f"`resources.gpu` must be a whole number where it is above 1, but got {gpu}")
     if faults:
         raise RequestError(faults)
     return dict(resources)
-
-
-@contextlib.contextmanager
-def _connected(n_jobs: int, resources: Mapping[str, float], folder: str, setup: Setup) -> Iterator[None]:
-    """A Ray that is there is used and left running; else one of our own, which nobody without the token can join."""
-    if ray.is_initialized():
-        yield
-        return
-    variables = _workers_environment(n_jobs, resources)
-    try:
-        if os.environ.get("RAY_ADDRESS"):
-            _init(runtime_env=_runtime_env(setup, variables))
-        else:
-            with environment(variables | {"RAY_AUTH_MODE": None}):  # unset, Ray makes a token and asks for it
-                _init(
-                    address="local",
-                    num_cpus=max(os.cpu_count() or 1, math.ceil(n_jobs * resources["cpu"])),
-                    include_dashboard=False,
-                    object_store_memory=_OBJECT_STORE,
-                    _temp_dir=os.path.join(folder, "ray"),
-                )
-        yield
-    finally:
-        ray.shutdown()
-
-
-def _init(**arguments: Any) -> None:
-    """``ray.init``, quietly, and without the SIGTERM handler that it installs."""
-    handler = signal.getsignal(signal.SIGTERM)
-    try:
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, **arguments)
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, handler)
-
-
-def _workers_environment(n_jobs: int, resources: Mapping[str, float]) -> dict[str, str | None]:
-    """Where workers find modules, and how many threads each may use (Ray's own default is one)."""
-    threads = max(1, int(resources["cpu"]), (os.cpu_count() or 1) // n_jobs)
-    given: dict[str, str | None] = {name: os.environ.get(name, str(threads)) for name in THREAD_VARIABLES}
-    path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
-    return given | {"PYTHONPATH": path, "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")}
-
-
-def _runtime_env(setup: Setup, variables: Mapping[str, str | None]) -> dict[str, Any]:
-    """What travels to a cluster: the objective's folder, without what is never code."""
-    environment: dict[str, Any] = {"env_vars": dict(variables)}
-    if isinstance(setup.objective, ObjectiveRef):
-        environment["working_dir"] = setup.objective.folder
-        environment["excludes"] = [".git", ".venv", "mlruns", "mlartifacts", "*.db"]
-    return environment
-
-
-def _check_room(resources: Mapping[str, float]) -> None:
-    """Refuse a trial that no node can hold; it would wait for ever.
-
-    Raises:
-        RequestError: No node is large enough.
-    """
-    names = {"cpu": "CPU", "gpu": "GPU", "memory": "memory"}
-    nodes = [
-        node["Resources"]
-        for node in ray.nodes()  # type: ignore[no-untyped-call]
-        if node["Alive"]
-    ]
-    if not any(all(node.get(names[name], 0.0) >= value for name, value in resources.items()) for node in nodes):
-        there = {name: max((node.get(key, 0.0) for node in nodes), default=0.0) for name, key in names.items()}
-        raise RequestError(
-            f"`resources` must fit on one node of the Ray cluster, but got {dict(resources)} where the most is {there}"
-        )

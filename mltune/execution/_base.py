@@ -48,12 +48,14 @@ class Setup:
         objective: A name that the worker imports, a function as cloudpickle's bytes, or, in the driver's own
             process, the function itself.
         metric: The study's metric.
-        environment: Variables of the worker's process, such as the tracking store's address.
+        environment: Variables of the worker's process, such as the tracking store's address; None unsets one.
+        trial_timeout: Seconds that a trial may take, None for no limit.
     """
 
     objective: ObjectiveRef | bytes | Callable[..., Any]
     metric: str
-    environment: Mapping[str, str]
+    environment: Mapping[str, str | None]
+    trial_timeout: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,25 +111,33 @@ class Raised:
 
 
 @dataclass(frozen=True)
+class TimedOut:
+    """The objective took longer than ``trial_timeout``; ``traceback`` is where it stood, empty if that is not known."""
+
+    traceback: str = ""
+
+
+@dataclass(frozen=True)
 class Died:
-    """The worker ended in the middle of the trial; ``how`` in words."""
+    """The worker ended in the middle of the trial; ``how`` in words, ``traceback`` where it stood, if that is known."""
 
     how: str
+    traceback: str = ""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A trial ended, in one of four ways."""
+    """A trial ended, in one of five ways; after the last two the worker is replaced."""
 
     number: int
-    outcome: Returned | Pruned | Raised | Died
+    outcome: Returned | Pruned | Raised | TimedOut | Died
 
 
 Message = Reported | Ended
 
 
 class Executor(ABC):
-    """Runs tasks, at most ``n_jobs`` at once; used by one thread only."""
+    """Runs tasks, at most ``n_jobs`` at once; used by one thread only, but for :meth:`wake`."""
 
     @abstractmethod
     def start(self, setup: Setup) -> None:
@@ -142,8 +152,12 @@ class Executor(ABC):
         """Run a task; the caller sees to it that a worker is free."""
 
     @abstractmethod
-    def next(self) -> Message:
-        """Wait for the next message; called only while a task runs."""
+    def next(self, timeout: float | None = None) -> Message | None:
+        """Wait for the next message; None after ``timeout`` seconds, or when :meth:`wake` was called."""
+
+    @abstractmethod
+    def wake(self) -> None:
+        """Let :meth:`next` return soon; may be called from any thread, and from a signal handler."""
 
     @abstractmethod
     def answer(self, number: int, *, stop: bool) -> None:

@@ -12,7 +12,7 @@ class InlineExecutor(Executor):
     """Runs objectives in this process; what needs a process of its own is refused elsewhere."""
 
     def __init__(self) -> None:
-        self._messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._messages: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self._answers: dict[int, queue.SimpleQueue[bool]] = {}
 
     def start(self, setup: Setup) -> None:
@@ -23,8 +23,14 @@ class InlineExecutor(Executor):
     def submit(self, task: Task) -> None:
         threading.Thread(target=lambda: self._messages.put(self._runner.run(task)), daemon=True).start()
 
-    def next(self) -> Message:
-        return self._messages.get()
+    def next(self, timeout: float | None = None) -> Message | None:
+        try:
+            return self._messages.get(timeout=timeout)
+        except queue.Empty:
+            return None
+
+    def wake(self) -> None:
+        self._messages.put(None)
 
     def answer(self, number: int, *, stop: bool) -> None:
         self._answers[number].put(stop)

@@ -1,77 +1,81 @@
-"""Worker processes on this machine: one per slot, replaced only when it died."""
+"""Worker processes on this machine: one per slot, replaced only when it died or had to be ended."""
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
-import signal
 import socket
-import subprocess
-import sys
-from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
+import time
+from collections.abc import Mapping
+from multiprocessing.connection import wait
 
 from mltune.errors import ObjectiveError
-from mltune.execution._base import THREAD_VARIABLES, Died, Ended, Executor, Message, Setup, Task
+from mltune.execution._base import THREAD_VARIABLES, Died, Ended, Executor, Message, Setup, Task, TimedOut
+from mltune.execution._worker_process import WorkerProcess
+from mltune.execution.processes import end_marked, memory_above
 
-_BOOT = "import sys; sys.path[:] = eval(sys.argv[2]); from mltune.execution.worker import main; main(int(sys.argv[1]))"
 _LOOK_AROUND = 1.0  # seconds between looks at whether the workers' processes live
+_MEMORY_LOOK = 0.1  # the same, while their memory is limited
 _CLOSE_GRACE = 3.0  # seconds for idle workers to leave on their own
-
-
-@dataclass
-class _Worker:
-    process: subprocess.Popen[bytes]
-    connection: Connection
-    ready: bool = False
-    task: Task | None = None
-
-    def has_died(self) -> bool:
-        """Whether the process is gone and all is read that it said; its forked children keep the channel open."""
-        return self.process.poll() is not None and not self.connection.poll()
-
-    def send(self, message: Setup | Task | tuple[int, bool]) -> None:
-        with contextlib.suppress(ConnectionError):  # it died; reading from it will say so
-            self.connection.send(message)
-
-    def end(self, grace: float = 0.0) -> int:
-        """Close the channel, end the whole process group, and return the exit status."""
-        self.connection.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            if grace:
-                self.process.wait(grace)
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        return self.process.wait()
+_HANG_GRACE = 5.0  # seconds after `trial_timeout` for the worker to say so or to end itself
+_WATCHDOG = "Timeout ("  # how faulthandler begins when it ends a worker that holds the GIL for too long
 
 
 class LocalExecutor(Executor):
-    """Runs objectives in long-lived processes, each in a session of its own."""
+    """Runs objectives in long-lived processes, each in a session of its own.
 
-    def __init__(self, n_jobs: int) -> None:
+    Args:
+        n_jobs: Tasks at once.
+        trial_memory: The most bytes that a worker and what it started may hold while a task runs, None for no limit.
+    """
+
+    def __init__(self, n_jobs: int, trial_memory: int | None = None) -> None:
         self._n_jobs = n_jobs
-        self._workers: list[_Worker] = []
+        self._trial_memory = trial_memory
+        self._workers: list[WorkerProcess] = []
         self._setup: Setup | None = None
+        self._next_look = 0.0
+        self._woken, self._waker = socket.socketpair()
+        self._woken.setblocking(False)
+        self._waker.setblocking(False)
 
     def start(self, setup: Setup) -> None:
         self._setup = setup
         self._workers = [self._spawn() for _ in range(self._n_jobs)]
-        self._await_ready(self._workers[0])
+        first = self._workers[0]
+        try:
+            first.await_ready()
+        except (EOFError, OSError):
+            self._workers.remove(first)
+            died = first.end()
+            raise ObjectiveError(f"the objective must load in a worker, but {died.how} while it did") from None
 
     def submit(self, task: Task) -> None:
         idle = [worker for worker in self._workers if worker.task is None]
-        worker = next((worker for worker in idle if worker.ready), idle[0])
-        worker.task = task
-        if worker.ready:
-            worker.send(task)
+        if not idle:  # one could not get ready, or died while it had nothing to do
+            idle = [self._spawn()]
+            self._workers += idle
+        next((worker for worker in idle if worker.ready), idle[0]).run(task)
 
-    def next(self) -> Message:
+    def next(self, timeout: float | None = None) -> Message | None:
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
         while True:
-            heard = wait([worker.connection for worker in self._workers], timeout=_LOOK_AROUND)
-            for worker in [worker for worker in self._workers if worker.connection in heard or worker.has_died()]:
-                message = self._receive(worker)
-                if message is not None:
+            if time.monotonic() >= self._next_look and (message := self._look_around()) is not None:
+                return message
+            heard = self._wait(deadline)
+            for worker in [worker for worker in self._workers if worker.connection in heard]:
+                if (message := self._receive(worker)) is not None:
                     return message
+            if self._woken in heard:
+                self._woken.recv(4096)
+                return None
+            if time.monotonic() >= deadline:
+                return None
+
+    def wake(self) -> None:
+        with contextlib.suppress(OSError):  # full: it is awake; closed: nobody waits
+            self._waker.send(b"\0")
 
     def answer(self, number: int, *, stop: bool) -> None:
         worker = next(w for w in self._workers if w.task is not None and w.task.number == number)
@@ -79,28 +83,24 @@ class LocalExecutor(Executor):
 
     def close(self) -> None:
         for worker in self._workers:
-            if worker.task is None:
-                worker.connection.close()
+            worker.ask_to_leave()
         for worker in self._workers:
             worker.end(grace=_CLOSE_GRACE if worker.task is None else 0.0)
+        end_marked({worker.mark for worker in self._workers})
         self._workers = []
+        self._woken.close()
+        self._waker.close()
 
-    def _spawn(self) -> _Worker:
+    def _wait(self, deadline: float) -> list[object]:
+        """What there is to read, at the latest when it is time to look around."""
+        pause = min(deadline, self._next_look) - time.monotonic()
+        return list(wait([self._woken, *(worker.connection for worker in self._workers)], max(0.0, pause)))
+
+    def _spawn(self) -> WorkerProcess:
         assert self._setup is not None
-        ours, theirs = socket.socketpair()
-        with theirs:
-            process = subprocess.Popen(
-                [sys.executable, "-c", _BOOT, str(theirs.fileno()), repr(sys.path)],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-                env=self._environment(),
-            )
-        worker = _Worker(process, Connection(ours.detach()))
-        worker.send(self._setup)
-        return worker
+        return WorkerProcess(self._setup, self._environment())
 
-    def _environment(self) -> dict[str, str]:
+    def _environment(self) -> Mapping[str, str]:
         """Ours, without the run that `mlflow run` made, and with the cores divided among the workers."""
         environment = dict(os.environ)
         environment.pop("MLFLOW_RUN_ID", None)
@@ -110,48 +110,65 @@ class LocalExecutor(Executor):
         environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads must not spin on the other workers' cores
         return environment
 
-    def _await_ready(self, worker: _Worker) -> None:
-        """Wait until a worker has loaded the objective.
-
-        Raises:
-            ObjectiveError: It could not.
-        """
-        try:
-            refusal: ObjectiveError | None = worker.connection.recv()
-        except (EOFError, ConnectionError):
-            raise ObjectiveError(
-                f"the objective must load in a worker, but the worker {_how(worker.end())} while it did"
-            ) from None
-        if refusal is not None:
-            raise refusal
-        worker.ready = True
-
-    def _receive(self, worker: _Worker) -> Message | None:
+    def _receive(self, worker: WorkerProcess) -> Message | None:
         """A message of a worker; None where it only became ready, or ended without a task."""
         try:
-            if worker.has_died():
-                raise EOFError
-            if worker.ready:
-                message: Message = worker.connection.recv()
-                if isinstance(message, Ended):
-                    worker.task = None
-                return message
-            self._await_ready(worker)
+            if not worker.ready:
+                worker.await_ready()
+                return None
+            message: Message = worker.connection.recv()
         except (EOFError, OSError):  # plain OSError: it died in the middle of a message
-            return self._replace(worker, f"the worker {_how(worker.end())}")
+            return self._lose(worker)
         except ObjectiveError as error:
-            return self._replace(worker, str(error))
-        if worker.task is not None:
-            worker.send(worker.task)
+            return self._lose(worker, Died(str(error)))
+        if isinstance(message, Ended):
+            if isinstance(message.outcome, TimedOut):
+                return self._lose(worker, message.outcome)
+            worker.task = None
+        return message
+
+    def _look_around(self) -> Message | None:
+        """What became of a task whose worker died unheard, since its children hold the channel, or broke a limit."""
+        began = time.monotonic()
+        for worker in list(self._workers):
+            ended = worker.has_ended()
+            if worker.connection.poll():  # asked after it: what it said before its end is read first
+                continue
+            limit = None if ended else self._broken_limit(worker)
+            if (ended or limit is not None) and (message := self._lose(worker, limit)) is not None:
+                return message
+        now = time.monotonic()
+        pause = _LOOK_AROUND if self._trial_memory is None else max(_MEMORY_LOOK, 10 * (now - began))
+        self._next_look = now + pause
         return None
 
-    def _replace(self, worker: _Worker, how: str) -> Message | None:
-        """Put a new worker in the place of one that ended; what became of its task."""
-        self._workers[self._workers.index(worker)] = self._spawn()
-        return Ended(worker.task.number, Died(how)) if worker.task is not None else None
+    def _broken_limit(self, worker: WorkerProcess) -> TimedOut | Died | None:
+        trial_timeout = self._setup.trial_timeout if self._setup is not None else None
+        if trial_timeout is not None and worker.running_for() > trial_timeout + _HANG_GRACE:
+            return TimedOut()
+        if self._trial_memory is None or worker.running_for() == 0:
+            return None
+        used = memory_above(self._trial_memory, worker.process.pid)
+        if used is None:
+            return None
+        return Died(f"the worker used {_mib(used)}, more than trial_memory {_mib(self._trial_memory)}")
+
+    def _lose(self, worker: WorkerProcess, outcome: TimedOut | Died | None = None) -> Message | None:
+        """End a worker and all it started, and put a new one in its place; what became of its task.
+
+        One without a task, and one that never got ready, is replaced when the next task comes.
+        """
+        ended = worker.end()
+        end_marked({worker.mark})
+        self._workers.remove(worker)
+        if worker.task is None:
+            return None
+        if worker.ready:
+            self._workers.append(self._spawn())
+        if outcome is None:
+            outcome = TimedOut(ended.traceback) if _WATCHDOG in ended.traceback else ended
+        return Ended(worker.task.number, outcome)
 
 
-def _how(status: int) -> str:
-    if status < 0:
-        return f"was killed by {signal.Signals(-status).name}"
-    return f"exited with status {status}"
+def _mib(size: int) -> str:
+    return f"{size / 2**20:.0f} MiB"

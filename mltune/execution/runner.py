@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import importlib
 import os
 import pickle
@@ -10,15 +11,18 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from itertools import dropwhile
 from typing import Any
 
 from mltune.errors import ObjectiveError, TrialPruned
-from mltune.execution._base import Ended, ObjectiveRef, Pruned, Raised, Reported, Returned, Setup, Task
+from mltune.execution._base import Ended, ObjectiveRef, Pruned, Raised, Reported, Returned, Setup, Task, TimedOut
 from mltune.tracking import attach, models
 from mltune.trial import Trial, as_metrics
 
 Objective = Callable[[Trial], Any]
 Report = Callable[[Reported], bool]
+
+_HANG_GRACE = 2.0  # seconds after `trial_timeout` that this process gets to say so
 
 
 class Runner:
@@ -27,24 +31,36 @@ class Runner:
     Args:
         setup: What is the same for all trials.
         report: Sends a report to the driver and returns whether the trial is to stop.
+        dump_to: The file descriptor for the traceback of an objective that hangs and holds the GIL.
 
     Raises:
         ObjectiveError: The objective cannot be loaded here.
     """
 
-    def __init__(self, setup: Setup, report: Report) -> None:
+    def __init__(self, setup: Setup, report: Report, dump_to: int = 2) -> None:
         self._setup = setup
         self._report = report
+        self._dump_to = dump_to
         self._objective = load_objective(setup.objective)
 
     def run(self, task: Task) -> Ended:
-        """Run the objective; never raises, whatever user code does."""
+        """Run the objective; never raises, whatever user code does.
+
+        After :class:`TimedOut` the objective still runs, and this process is to be ended: it ends by itself after
+        2 seconds, as it does when the objective holds the GIL.
+        """
         outcome: list[Returned | Pruned | Raised] = []
         thread = threading.Thread(
             target=lambda: outcome.append(self._attached(task)), name=f"trial-{task.number}", daemon=True
         )
+        timeout = self._setup.trial_timeout
+        if timeout is not None:
+            faulthandler.dump_traceback_later(timeout + _HANG_GRACE, exit=True, file=self._dump_to)
         thread.start()
-        thread.join()
+        thread.join(timeout)
+        if thread.is_alive():
+            return Ended(task.number, TimedOut(_where(thread)))
+        faulthandler.cancel_dump_traceback_later()
         return Ended(task.number, outcome[0])
 
     def _attached(self, task: Task) -> Returned | Pruned | Raised:
@@ -142,6 +158,13 @@ def _user_traceback(error: BaseException) -> str:
     while tb is not None and tb.tb_next is not None and _is_ours(tb.tb_frame.f_code.co_filename):
         tb = tb.tb_next
     return "".join(traceback.format_exception(type(error), error, tb))
+
+
+def _where(thread: threading.Thread) -> str:
+    """Where a thread stands in user code, as a traceback."""
+    stack = traceback.extract_stack(sys._current_frames().get(thread.ident or 0))
+    users = dropwhile(lambda frame: _is_ours(frame.filename) or frame.filename == threading.__file__, stack)
+    return "".join(["Traceback (most recent call last):\n", *traceback.format_list(list(users))])
 
 
 def _is_ours(filename: str) -> bool:

@@ -1,13 +1,13 @@
 """A worker process of the local executor: one objective after the other, until the driver is gone.
 
 The main thread reads the driver's messages, so that it notices the driver's end while user code runs
-in a thread of its own; whatever the user's code started dies with the worker's process group.
+in a thread of its own; whatever the user's code started is ended by the worker's supervisor.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
+import faulthandler
 import os
 import queue
 import signal
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from mltune.errors import ObjectiveError
 from mltune.execution._base import Reported, Setup, Task
+from mltune.execution.supervisor import fork_worker
 
 if TYPE_CHECKING:
     from mltune.execution.runner import Runner
@@ -26,18 +27,27 @@ if TYPE_CHECKING:
 _EXIT_GRACE = 2.0  # seconds that exit handlers and user threads get once the driver has closed the channel
 
 
-def load_runner(setup: Setup, report: Callable[[Reported], bool]) -> Runner:
+def load_runner(setup: Setup, report: Callable[[Reported], bool], dump_to: int) -> Runner:
     """Make this process a worker, and load the objective.
+
+    Args:
+        setup: What is the same for all trials.
+        report: Sends a report to the driver and returns whether the trial is to stop.
+        dump_to: The file descriptor for the traceback of an objective that hangs and holds the GIL.
 
     Raises:
         ObjectiveError: The objective cannot be loaded here.
     """
-    os.environ.update(setup.environment)
+    for name, value in setup.environment.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
     from mltune.execution.runner import Runner  # after the environment: it imports mlflow and user code
     from mltune.tracking import attach
 
     attach.prepare_worker()
-    return Runner(setup, report)
+    return Runner(setup, report, dump_to)
 
 
 class _Channel:
@@ -58,22 +68,30 @@ class _Channel:
         return answers.get()
 
 
-def main(fd: int) -> None:
-    """Serve the driver at the other end of a socket."""
-    _die_with_the_driver()
-    channel = _Channel(Connection(fd))
+def main(*numbers: str) -> None:
+    """Serve the driver.
+
+    Args:
+        numbers: The driver's pid, and the file descriptors of the channel and for the traceback of a crash.
+    """
+    driver, socket, crash = map(int, numbers)
+    fork_worker(driver, keep=(socket, crash))
+    for fd in (socket, crash):
+        os.set_inheritable(fd, False)
+    faulthandler.enable(crash)
+    channel = _Channel(Connection(socket))
     with contextlib.suppress(EOFError, ConnectionError):
-        _serve(channel)
+        _serve(channel, crash)
     timer = threading.Timer(_EXIT_GRACE, _kill_group)
     timer.daemon = True
     timer.start()
     sys.exit(0)
 
 
-def _serve(channel: _Channel) -> None:
+def _serve(channel: _Channel, crash: int) -> None:
     setup: Setup = channel.connection.recv()
     try:
-        runner = load_runner(setup, channel.report)
+        runner = load_runner(setup, channel.report, crash)
     except ObjectiveError as error:
         channel.send(error)
         return
@@ -101,10 +119,3 @@ def _serve(channel: _Channel) -> None:
 
 def _kill_group() -> None:
     os.killpg(0, signal.SIGKILL)
-
-
-def _die_with_the_driver() -> None:
-    """On Linux the kernel ends the worker with the driver, even while a C extension holds the GIL."""
-    with contextlib.suppress(OSError, AttributeError):
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)

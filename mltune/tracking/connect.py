@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import sqlite3
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,11 +39,35 @@ class Store:
 
 
 _QUIET = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
+_CALL_TIMEOUT = "30"  # seconds
 
 
-def quiet() -> AbstractContextManager[None]:
-    """Keep MLflow from printing the address of every run that ends (it would print credentials in it, too)."""
-    return environment(_QUIET)
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep MLflow from printing bars, the address of every run that ends (and the credentials in it), and tracebacks
+    of the database's errors, which it raises too.
+    """
+    database = logging.getLogger("mlflow.store.db.utils")
+
+    def without_traceback(record: logging.LogRecord) -> bool:
+        return record.exc_info is None
+
+    database.addFilter(without_traceback)
+    try:
+        with environment(_QUIET | {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}):
+            yield
+    finally:
+        database.removeFilter(without_traceback)
+
+
+@contextlib.contextmanager
+def one_try_a_call() -> Iterator[dict[str, str | None]]:
+    """Turn MLflow's own retries (four minutes, blocking) off in this process; what they were, for the workers."""
+    timeout = os.environ.get("MLFLOW_HTTP_REQUEST_TIMEOUT", _CALL_TIMEOUT)
+    ours: dict[str, str | None] = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": timeout}
+    before = {name: os.environ.get(name) for name in ours}
+    with environment(ours):
+        yield before
 
 
 def connect() -> Store:
@@ -86,7 +111,7 @@ def experiment(client: MlflowClient, name: str | None, project_run: Run | None =
             return str(client.get_experiment(by_id or "0").experiment_id)
         found = client.get_experiment_by_name(name) or _created(client, name)
     except MlflowException as error:
-        raise StoreUnavailableError(f"the experiment must exist, but: {first_line(error)}") from error
+        raise StoreUnavailableError(f"the experiment must exist, but: {redact(first_line(error))}") from error
     if found.lifecycle_stage != "active":
         raise StoreUnavailableError(f"experiment '{name}' is deleted: restore it (`mlflow experiments restore`)")
     return str(found.experiment_id)

@@ -48,7 +48,7 @@ def find_model(client: MlflowClient, run_id: str) -> str | None:
 def register(
     client: MlflowClient, name: str, trial: FrozenTrial, model_id: str, *, study: str, metric: str, direction: Direction
 ) -> Registration:
-    """Make a trial's model a version of a registered model.
+    """Make a trial's model a version of a registered model, unless it is one already.
 
     Args:
         client: A client of the store.
@@ -68,7 +68,10 @@ def register(
         "mltune.value": repr(trial.value),
         "mltune.direction": str(direction),
     }
-    made = client.create_model_version(name, f"models:/{model_id}", run_id=trial.run_id, tags=tags, model_id=model_id)
+    source = f"models:/{model_id}"
+    made = _version_of(client, name, source, str(trial.run_id)) or client.create_model_version(
+        name, source, run_id=trial.run_id, tags=tags, model_id=model_id
+    )
     champion = _champion(client, name)
     if champion is not None:
         value = _comparable_value(champion, metric, direction)
@@ -84,6 +87,12 @@ def _ensure(client: MlflowClient, name: str) -> None:
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
+
+
+def _version_of(client: MlflowClient, name: str, source: str, run_id: str) -> ModelVersion | None:
+    """The version that an earlier try has made of the model."""
+    versions = client.search_model_versions(f"run_id = '{run_id}'")
+    return next((version for version in versions if (version.name, version.source) == (name, source)), None)
 
 
 def _champion(client: MlflowClient, name: str) -> ModelVersion | None:

@@ -2,140 +2,280 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
+import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypeVar
 
 import mlflow
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.entities import Metric, Param, Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from mltune.errors import SpaceError, StoreUnavailableError
-from mltune.space import Categorical, Parameter, SearchSpace
-from mltune.trial import FrozenTrial, TrialState
+from mltune.errors import StoreUnavailableError
+from mltune.tracking.lease import HELD, RENEWED_EVERY, Lease
+from mltune.tracking.tags import ALL_STEPS, LIMIT, STATUS, own_tags, prefixed, to_tags
+from mltune.tracking.trouble import LeaseLostError, StoreError
+from mltune.tracking.writer import Writer
+from mltune.trial import FrozenTrial, Reason, TrialState
+
+T = TypeVar("T")
 
 PRIMARY_METRIC = "mlflow.experiment.primaryMetric.name"
 
-STATUS: Mapping[str, str] = {
-    "RUNNING": "RUNNING",
-    "COMPLETE": "FINISHED",
-    "PRUNED": "KILLED",
-    "FAILED": "FAILED",
-    "INTERRUPTED": "KILLED",
-}
-"""State (``mltune.state``) to MLflow's run status, for studies and trials alike; as in ``mlflow.optuna``."""
-
-_TAG_LIMIT = 8000  # characters
 _FLUSH_INTERVAL = 1.0  # seconds between the writes of one trial's reports
 
 
 class Tracker:
-    """Writes one study to MLflow, addressing every run by id.
+    """Writes one study to MLflow, addressing every run by id, from a thread of its own.
+
+    What is not asked for by :meth:`do` is written some time later, in the order of the calls; :meth:`settle` says
+    what has been, and :meth:`close` waits for it.
 
     Args:
         client: A client of the tracking store.
         experiment_id: Where all runs of the study live.
-        project_run: The run that ``mlflow run`` made for this study, see :func:`project_run`.
         name: The study's name.
         metric: The study's metric.
+        project_run: The run that ``mlflow run`` made for this study, see :func:`project_run`.
+        patience: Seconds for which a store that does not answer is tried again.
+        wake: Called when there is something for :meth:`settle`.
     """
 
     def __init__(
-        self, client: MlflowClient, experiment_id: str, *, name: str, metric: str, project_run: Run | None = None
+        self,
+        client: MlflowClient,
+        experiment_id: str,
+        *,
+        name: str,
+        metric: str,
+        project_run: Run | None = None,
+        patience: float = 600.0,
+        wake: Callable[[], None] = lambda: None,
     ) -> None:
         self._client = client
         self._name = name
         self._metric = metric
         self._project_run = project_run
         self._context: dict[str, str] = resolve_tags()
+        active = mlflow.active_run()  # of this thread
+        within = str(active.info.run_id) if active is not None else None
+        self._create_parent = self._creation(name, {"uid": secrets.token_hex(16)}, within)
+        self._writer = Writer(patience, RENEWED_EVERY, wake)
         self._reports: dict[str, _Buffer] = {}
+        self._runs: dict[str, str] = {}  # uid to run id
+        self._made_twice: set[str] = set()  # uids
+        self._opened = time.monotonic()
+        self._elapsed = 0.0
         self.experiment_id = experiment_id
         self.run_id = ""
 
+    @property
+    def trouble(self) -> str | None:
+        """What the store says while it cannot be written, None while it can."""
+        return self._writer.trouble
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds that the study has been running, in all its sessions."""
+        return self._elapsed + time.monotonic() - self._opened
+
     def start_study(self, tags: Mapping[str, str], study_yaml: str) -> None:
         """Open the parent run, or take the one that ``mlflow run`` opened; ``run_id`` names it from then on.
+
+        Like :meth:`resume_study` it writes at once, and may be called again: see :meth:`do`.
 
         Args:
             tags: The study's own tags, without their ``mltune.`` prefix.
             study_yaml: The study as it runs, kept as an artifact.
         """
-        client = self._client
-        wanted = _prefixed({"kind": "study", **tags, "state": "RUNNING"})
         self.run_id = self._take_project_run() if self._project_run is not None else self._create_parent()
-        client.log_batch(self.run_id, tags=_tags(wanted))
-        client.set_experiment_tag(self.experiment_id, PRIMARY_METRIC, self._metric)
-        self._log_text(self.run_id, "study.yaml", study_yaml)
+        self._write_study(tags, study_yaml)
+        self._client.set_experiment_tag(self.experiment_id, PRIMARY_METRIC, self._metric)
+        self._open(0.0)
 
-    def start_trial(self, trial: FrozenTrial) -> str:
-        """Open the nested run of a trial; its id."""
+    def resume_study(self, run_id: str, tags: Mapping[str, str], study_yaml: str, elapsed: float) -> None:
+        """Go on with a study that is ours already, see :func:`mltune.tracking.reconcile.take_over`.
+
+        Args:
+            run_id: The parent run.
+            tags: As in :meth:`start_study`.
+            study_yaml: Likewise.
+            elapsed: Seconds that the study has been running before.
+        """
+        self.run_id = run_id
+        self._open(elapsed)
+        self._write_study(tags, study_yaml)
+
+    def start_trial(self, trial: FrozenTrial, first: str | None, then: Callable[[str], None]) -> None:
+        """Open the nested run of a trial.
+
+        Args:
+            trial: The trial; its run is not known yet.
+            first: The run of the first attempt, where this is a later one.
+            then: Gets the run's id.
+        """
         tags = {
             "kind": "trial",
             "study": self.run_id,
             "number": str(trial.number),
-            "uid": f"{self.run_id}-{trial.number}-1",
+            "uid": self._uid(trial),
             "seed": str(trial.seed),
             "params": json.dumps(dict(trial.params)),
-            "state": TrialState.RUNNING,
-            "attempt": "1",
-        }
-        run = self._client.create_run(
-            self.experiment_id,
-            run_name=f"{trial.number:04d}-{self._name}",
-            tags=self._context | _prefixed(tags) | {MLFLOW_PARENT_RUN_ID: self.run_id},
-        )
-        run_id = str(run.info.run_id)
-        try:
-            self._client.log_batch(run_id, params=[Param(name, str(value)) for name, value in trial.params.items()])
-        except BaseException:
-            with contextlib.suppress(Exception):  # nobody else knows of this run
-                self._client.set_terminated(run_id, STATUS[TrialState.FAILED])
-            raise
-        self._reports[run_id] = _Buffer()
-        return run_id
+            "state": str(TrialState.RUNNING),
+            "attempt": str(trial.attempt),
+        } | ({"first_attempt": first} if first is not None else {})
+        again = f".{trial.attempt}" if trial.attempt > 1 else ""
+        create = self._creation(f"{trial.number:04d}{again}-{self._name}", tags, self.run_id)
+
+        def open_run() -> str:
+            run_id = create()
+            self._client.log_batch(run_id, params=_params(trial))
+            return run_id
+
+        self._writer.put(open_run, then)
 
     def log_report(self, run_id: str, step: int, metrics: Mapping[str, float], timestamp: int) -> None:
         """Keep the metrics of one step, and write what is kept once in a while."""
-        buffer = self._reports[run_id]
+        buffer = self._reports.setdefault(run_id, _Buffer())
         buffer.metrics += [Metric(name, value, timestamp, step) for name, value in metrics.items()]
         buffer.last_step, buffer.last_time = step, timestamp
         if time.monotonic() - buffer.flushed > _FLUSH_INTERVAL:
-            self._client.log_batch(run_id, metrics=buffer.take())
+            self._log_metrics(run_id, buffer.take())
 
-    def end_trial(self, trial: FrozenTrial, *, traceback: str | None = None) -> None:
-        """Write what a trial came to, and close its run."""
-        run_id = trial.run_id
+    def end_trial(self, trial: FrozenTrial, *, traceback: str | None, then: Callable[[], None]) -> None:
+        """Write what a trial came to, and close its run.
+
+        Args:
+            trial: The trial as it ended.
+            traceback: Kept as an artifact.
+            then: Called when the run is closed.
+        """
+        run_id, client = trial.run_id, self._client
         assert run_id is not None
         if traceback is not None:
-            self._log_text(run_id, "traceback.txt", traceback)
-        buffer = self._reports[run_id]
-        self._client.log_batch(run_id, metrics=buffer.take() + _final(trial, buffer), tags=_end_tags(trial))
-        self._client.set_terminated(run_id, STATUS[trial.state])
-        del self._reports[run_id]
+            self._writer.put(lambda: self._log_text(run_id, "traceback.txt", traceback))
+        buffer = self._reports.pop(run_id, _Buffer())
+        metrics, tags, now = buffer.take() + _final(trial, buffer), to_tags(_end_tags(trial)), _now()
+        if trial.state is TrialState.INTERRUPTED or trial.reason in (Reason.TIMEOUT, Reason.WORKER_DIED):
+            self._writer.put(lambda: close_children(client, self.experiment_id, run_id))
+        self._writer.put(lambda: client.log_batch(run_id, metrics=metrics, tags=tags))
+        self._writer.put(lambda: client.set_terminated(run_id, STATUS[trial.state], now), lambda _: then())
+
+    def drop_trial(self, trial: FrozenTrial) -> None:
+        """Delete the run, if there is one by now, of a trial that was never begun."""
+        uid = self._uid(trial)
+        self._writer.put(lambda: self._client.delete_run(self._runs[uid]) if uid in self._runs else None)
 
     def log_best(self, trial: FrozenTrial) -> None:
         """Say on the parent run which trial is the best so far; the steps of its metrics are trial numbers."""
-        now = int(time.time() * 1000)
+        now = _now()
         tags = {
             "best_run_id": str(trial.run_id),
             "best_value": repr(trial.value),
             "best_params": json.dumps(dict(trial.params)),
         }
         metrics = [Metric(name, value, now, trial.number) for name, value in trial.metrics.items()]
-        self._client.log_batch(self.run_id, metrics=metrics, tags=_tags(_prefixed(tags)))
+        self._writer.put(lambda: self._client.log_batch(self.run_id, metrics=metrics, tags=to_tags(tags)))
 
     def end_study(self, state: TrialState, reason: str | None = None) -> None:
         """Write what the study came to, and close its run."""
         plain = (reason or "").encode("utf-8", "backslashreplace").decode()
-        tags = {"state": str(state)} | ({"reason": plain} if plain else {})
-        self._client.log_batch(self.run_id, tags=_tags(_prefixed(tags)))
-        self._client.set_terminated(self.run_id, STATUS[state])
+        tags = {"state": str(state), "elapsed_s": f"{self.elapsed:.1f}"} | ({"reason": plain[:LIMIT]} if plain else {})
+        now = _now()
+
+        def end() -> None:
+            if self.run_id:  # it may have come while this waited
+                self._delete_twins()
+                self._client.set_terminated(self.run_id, STATUS[state], now)
+                self._client.log_batch(self.run_id, tags=to_tags(tags))  # last: a COMPLETE study is not looked at again
+
+        self._writer.put(end)
+
+    def do(self, call: Callable[[], T], check: Callable[[], None]) -> T:
+        """What a call to the store returns, once all that was put before it is written.
+
+        Args:
+            call: Made again while the store does not answer.
+            check: Called now and then; may end the wait by raising.
+        """
+        return self._writer.do(call, check)
+
+    def settle(self) -> None:
+        """Run what waited for something that is written now.
+
+        Raises:
+            StoreError: The store did not come back, or trying again is no use.
+        """
+        self._writer.settle()
+
+    def close(self, grace: float) -> bool:
+        """Write what is left, in so many seconds at most; whether all is written."""
+        HELD.discard(self.run_id)
+        return self._writer.close(grace)
+
+    def _write_study(self, tags: Mapping[str, str], study_yaml: str) -> None:
+        wanted = {"kind": "study", **tags, "state": "RUNNING", "lease": str(Lease.mine())}
+        self._client.log_batch(self.run_id, tags=to_tags(wanted))
+        self._log_text(self.run_id, "study.yaml", study_yaml)
+
+    def _open(self, elapsed: float) -> None:
+        self._opened, self._elapsed = time.monotonic(), elapsed
+        HELD.add(self.run_id)
+        self._writer.keep(self._renew)
+
+    def _renew(self) -> None:
+        """Say that we live, unless somebody else has taken the study over or deleted it."""
+        run = self._client.get_run(self.run_id)
+        mine, found = Lease.mine(), Lease.parse(own_tags(run).get("lease"))
+        if found is not None and not found.same_driver(mine):
+            raise LeaseLostError(f"the study was taken over by process {found.pid} on {found.host}")
+        if run.info.lifecycle_stage != "active":
+            raise StoreError("the study's run was deleted: restore it (`mlflow runs restore`) to resume the study")
+        self._client.log_batch(self.run_id, tags=to_tags({"lease": str(mine), "elapsed_s": f"{self.elapsed:.1f}"}))
+
+    def _uid(self, trial: FrozenTrial) -> str:
+        return f"{self.run_id}-{trial.number}-{trial.attempt}"
+
+    def _creation(self, name: str, tags: Mapping[str, str], parent: str | None) -> Callable[[], str]:
+        """A call that creates a run, and finds it where an earlier try did so without saying."""
+        uid, tried = tags["uid"], False
+
+        def create() -> str:
+            nonlocal tried
+            if tried:
+                self._made_twice.add(uid)
+                self._find_run(uid)
+            tried = True
+            if uid not in self._runs:
+                within = {MLFLOW_PARENT_RUN_ID: parent} if parent is not None else {}
+                run = self._client.create_run(
+                    self.experiment_id, run_name=name, tags=self._context | prefixed(tags) | within
+                )
+                self._runs[uid] = str(run.info.run_id)
+            return self._runs[uid]
+
+        return create
+
+    def _find_run(self, uid: str) -> None:
+        if uid not in self._runs and (found := twins(self._client, self.experiment_id, uid)):
+            self._runs[uid] = found[0]
+
+    def _delete_twins(self) -> None:
+        """A request that seemed lost may have made a second run later on."""
+        for uid in self._made_twice:
+            for run_id in twins(self._client, self.experiment_id, uid):
+                if run_id != self._runs.get(uid):
+                    self._client.delete_run(run_id)
+
+    def _log_metrics(self, run_id: str, metrics: list[Metric]) -> None:
+        self._writer.put(lambda: self._client.log_batch(run_id, metrics=metrics))
 
     def _take_project_run(self) -> str:
         assert self._project_run is not None
@@ -143,12 +283,6 @@ class Tracker:
         self._client.update_run(run_id, name=self._name)  # in place of a random name; --run-name is set later
         os.environ.pop("MLFLOW_RUN_ID", None)  # it is taken, as when `mlflow.start_run` takes it
         return run_id
-
-    def _create_parent(self) -> str:
-        active = mlflow.active_run()
-        within = {MLFLOW_PARENT_RUN_ID: active.info.run_id} if active is not None else {}
-        run = self._client.create_run(self.experiment_id, run_name=self._name, tags=self._context | within)
-        return str(run.info.run_id)
 
     def _log_text(self, run_id: str, name: str, text: str) -> None:
         with TemporaryDirectory(prefix="mltune-") as folder:
@@ -185,45 +319,45 @@ def project_run(client: MlflowClient) -> Run | None:
         ) from error
 
 
-def check_fits(space: SearchSpace) -> None:
-    """Make sure that the tag with a trial's params holds any point of a space.
-
-    Raises:
-        SpaceError: The longest point is too long.
-    """
-    longest = sum(len(json.dumps(name)) + _longest(parameter) + 4 for name, parameter in space.items())
-    if longest > _TAG_LIMIT:
-        raise SpaceError(
-            f"a point of the space must fit into {_TAG_LIMIT:,} characters of JSON (MLflow's limit for a tag), "
-            f"but the longest has {longest:,}: shorten the names or choices"
-        )
+def twins(client: MlflowClient, experiment_id: str, uid: str) -> list[str]:
+    """The runs that were made for one attempt, oldest first: more than one where a request was repeated."""
+    runs = client.search_runs([experiment_id], f"tags.`mltune.uid` = '{uid}'", order_by=["attributes.start_time ASC"])
+    return [str(run.info.run_id) for run in runs]
 
 
-def _longest(parameter: Parameter) -> int:
-    values = parameter.choices if isinstance(parameter, Categorical) else (-1.7976931348623157e308,)
-    return max(len(json.dumps(value)) for value in values)
+def close_children(client: MlflowClient, experiment_id: str, run_id: str) -> None:
+    """Close what user code had opened inside a trial that was cut off."""
+    running = client.search_runs(
+        [experiment_id], f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run_id}' AND attributes.status = 'RUNNING'"
+    )
+    for run in running:
+        close_children(client, experiment_id, run.info.run_id)
+        client.set_terminated(run.info.run_id, "KILLED")
+
+
+def _params(trial: FrozenTrial) -> list[Param]:
+    return [Param(name, str(value)) for name, value in trial.params.items()]
 
 
 def _final(trial: FrozenTrial, buffer: _Buffer) -> list[Metric]:
     """The returned metrics, later than all reports so that MLflow shows them as current; and the duration."""
-    now = max(int(time.time() * 1000), buffer.last_time + 1)
+    now = max(_now(), buffer.last_time + 1)
     returned = trial.metrics if trial.state is TrialState.COMPLETE or not trial.reports else {}
     metrics = [Metric(name, value, now, buffer.last_step, model_id=trial.model_id) for name, value in returned.items()]
     return [*metrics, Metric("duration_s", trial.duration or 0.0, now, 0)]
 
 
-def _end_tags(trial: FrozenTrial) -> list[RunTag]:
+def _end_tags(trial: FrozenTrial) -> dict[str, str]:
     tags = {"state": str(trial.state)}
     if trial.value is not None:
         tags["value"] = repr(trial.value)
     if trial.reason is not None:
         tags["reason"] = str(trial.reason)
-    return _tags(_prefixed(tags))
+    if trial.reports:
+        steps = json.dumps(list(trial.reports))
+        tags["steps"] = steps if len(steps) <= LIMIT else ALL_STEPS
+    return tags
 
 
-def _prefixed(tags: Mapping[str, str]) -> dict[str, str]:
-    return {f"mltune.{name}": str(value) for name, value in tags.items()}
-
-
-def _tags(tags: Mapping[str, str]) -> list[RunTag]:
-    return [RunTag(name, value) for name, value in tags.items()]
+def _now() -> int:
+    return int(time.time() * 1000)

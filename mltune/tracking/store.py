@@ -3,39 +3,68 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import Metric, Run
 from mlflow.exceptions import MlflowException
 
 from mltune.errors import RequestError
+from mltune.tracking.lease import Lease
+from mltune.tracking.tags import ALL_STEPS, own_tags
+from mltune.tracking.trouble import is_transient
 from mltune.trial import Direction, FrozenTrial, Reason, TrialState
 
 _PAGE = 1000
+_READERS = 4  # calls at once; a database's pool holds five connections
+_LARGEST = 1.7976931348623157e308  # what MLflow's database keeps of infinity
 
 
 @dataclass(frozen=True)
 class StudyRecord:
-    """A study as its runs tell it; the trials in the order of their numbers.
+    """A study as its runs tell it.
 
     Attributes:
         tags: The parent run's ``mltune.*`` tags, without the prefix.
+        attempts: All attempts at each trial, in their order; by number, in the order of the numbers.
+        steps: The steps at which a run reported the study's metric, None for all that it has; by run, without those
+            that did not report.
     """
 
     run_id: str
+    experiment_id: str
     name: str
     tags: Mapping[str, str]
-    trials: tuple[FrozenTrial, ...]
+    attempts: Mapping[int, Sequence[FrozenTrial]]
+    steps: Mapping[str, Sequence[int] | None]
+
+    @property
+    def trials(self) -> tuple[FrozenTrial, ...]:
+        """The last attempt at each trial, in the order of the numbers."""
+        return tuple(attempts[-1] for attempts in self.attempts.values())
 
     @property
     def best_trial(self) -> FrozenTrial | None:
         """The COMPLETE trial with the best value, None where there is none."""
         return best_of(self.trials, Direction(self.tags["direction"]))
 
+    @property
+    def lease(self) -> Lease | None:
+        """Who drives the study, or did when it was last heard of."""
+        return Lease.parse(self.tags.get("lease"))
 
-def best_of(trials: tuple[FrozenTrial, ...], direction: Direction) -> FrozenTrial | None:
+    @property
+    def is_driven(self) -> bool:
+        """Whether a driver is at work on the study."""
+        return self.tags.get("state") == "RUNNING" and self.lease is not None and self.lease.is_held(self.run_id)
+
+
+def best_of(trials: Iterable[FrozenTrial], direction: Direction) -> FrozenTrial | None:
     """The first COMPLETE trial that no other one beats."""
     best: FrozenTrial | None = None
     for trial in trials:
@@ -45,25 +74,75 @@ def best_of(trials: tuple[FrozenTrial, ...], direction: Direction) -> FrozenTria
 
 
 def read_study(client: MlflowClient, run_id: str) -> StudyRecord:
-    """Read a study and all its trials.
+    """Read a study and all its trials, without their reports.
 
     Raises:
         RequestError: There is no such run, or it is no study.
     """
+    parent = parent_run(client, run_id)
+    runs = [run for run in trial_runs(client, parent) if "params" in own_tags(run)]
+    attempts: dict[int, list[FrozenTrial]] = {}
+    for trial in sorted(map(_frozen, runs), key=lambda trial: (trial.number, trial.attempt)):
+        attempts.setdefault(trial.number, []).append(trial)
+    steps = {run.info.run_id: _steps(own_tags(run)["steps"]) for run in runs if "steps" in own_tags(run)}
+    return StudyRecord(run_id, parent.info.experiment_id, parent.info.run_name, own_tags(parent), attempts, steps)
+
+
+def parent_run(client: MlflowClient, run_id: str) -> Run:
+    """The parent run of a study.
+
+    Raises:
+        RequestError: There is no such run, it is no study, or it is deleted.
+    """
     try:
         parent = client.get_run(run_id)
     except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
         raise RequestError(
             f"the run id must name a study's run, but there is no run '{run_id}' in this store"
         ) from error
-    tags = _own_tags(parent)
-    if tags.get("kind") != "study":
+    if own_tags(parent).get("kind") != "study":
         raise RequestError(f"the run id must name a study's run, but run '{run_id}' is no mltune study")
-    trials = [_frozen(run) for run in _children(client, parent)]
-    return StudyRecord(run_id, parent.info.run_name, tags, tuple(sorted(trials, key=lambda trial: trial.number)))
+    if parent.info.lifecycle_stage != "active":
+        raise RequestError(f"study {run_id} is deleted: restore it (`mlflow runs restore --run-id {run_id}`)")
+    return parent
 
 
-def _children(client: MlflowClient, parent: Run) -> Iterator[Run]:
+def read_study_file(client: MlflowClient, run_id: str) -> str:
+    """The artifact ``study.yaml`` of a study.
+
+    Raises:
+        RequestError: It is not there.
+    """
+    with TemporaryDirectory(prefix="mltune-") as folder:
+        try:
+            return Path(client.download_artifacts(run_id, "study.yaml", folder)).read_text(encoding="utf-8")
+        except (MlflowException, OSError) as error:
+            if is_transient(error):
+                raise
+            raise RequestError(
+                f"study {run_id} cannot be resumed, for it has no artifact study.yaml: "
+                f"it was killed before it began, or its artifacts are out of reach from here"
+            ) from error
+
+
+def read_reports(client: MlflowClient, record: StudyRecord, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Trials of a study with their ``reports``; one call for each trial that made some."""
+
+    def with_reports(trial: FrozenTrial) -> FrozenTrial:
+        run_id = str(trial.run_id)
+        if run_id not in record.steps:
+            return trial
+        history = client.get_metric_history(run_id, record.tags["metric"])
+        return replace(trial, reports=_reports(history, record.steps[run_id]))
+
+    with ThreadPoolExecutor(_READERS) as readers:
+        return list(readers.map(with_reports, trials))
+
+
+def trial_runs(client: MlflowClient, parent: Run) -> Iterator[Run]:
+    """All runs of a study's trials, oldest first."""
     token = None
     while True:
         page = client.search_runs(
@@ -80,11 +159,12 @@ def _children(client: MlflowClient, parent: Run) -> Iterator[Run]:
 
 
 def _frozen(run: Run) -> FrozenTrial:
-    tags = _own_tags(run)
+    tags = own_tags(run)
     metrics = dict(run.data.metrics)
     duration = metrics.pop("duration_s", None)
     return FrozenTrial(
         number=int(tags["number"]),
+        attempt=int(tags["attempt"]),
         params=json.loads(tags["params"]),
         seed=int(tags["seed"]),
         state=TrialState(tags["state"]),
@@ -96,5 +176,17 @@ def _frozen(run: Run) -> FrozenTrial:
     )
 
 
-def _own_tags(run: Run) -> dict[str, str]:
-    return {key.removeprefix("mltune."): value for key, value in run.data.tags.items() if key.startswith("mltune.")}
+def _steps(tag: str) -> list[int] | None:
+    return None if tag == ALL_STEPS else json.loads(tag)
+
+
+def _reports(history: Iterable[Metric], steps: Sequence[int] | None) -> dict[int, float]:
+    """Step to value, in the order of the steps, without what user code or the end of the trial logged later."""
+    first: dict[int, float] = {}
+    for metric in sorted(history, key=lambda metric: (metric.step, metric.timestamp)):
+        first.setdefault(metric.step, _unclipped(metric.value))
+    return {step: first[step] for step in (first if steps is None else steps) if step in first}
+
+
+def _unclipped(value: float) -> float:
+    return math.copysign(math.inf, value) if abs(value) >= _LARGEST else value

@@ -1,0 +1,369 @@
+"""One session of a study: from the request to the closed parent run, whether it begins or goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from mlflow.exceptions import MlflowException
+
+from mltune.attempts import Attempts
+from mltune.config import StudyConfig
+from mltune.display import Display
+from mltune.driver import Budget, StudyDriver
+from mltune.engines import Engine, Search, count_points, create_engine
+from mltune.errors import RequestError, StudyFailedError, StudyInterrupted
+from mltune.execution import Executor, Isolation, ObjectiveRef, Setup
+from mltune.result import StudyResult, no_model
+from mltune.signals import Signals, Stop
+from mltune.tracking import connect, reconcile, registry, runs, store, tags
+from mltune.tracking.connect import Store
+from mltune.tracking.registry import Registration
+from mltune.tracking.runs import Tracker
+from mltune.tracking.store import StudyRecord
+from mltune.tracking.trouble import LeaseLostError, StoreError, sentence, store_error
+from mltune.trial import FrozenTrial, Trial, TrialState
+
+T = TypeVar("T")
+
+_UNLIMITED = 10**9  # trials, where only a timeout ends the study
+_CLOSE_GRACE = 10.0  # seconds for the last writes of a study that ends early
+
+Objective = Callable[[Trial], "float | Mapping[str, float]"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A study with nothing left open.
+
+    Attributes:
+        notes: What the user should know of the choices that were made.
+        past: The record of a study that goes on, None for a new one.
+    """
+
+    config: StudyConfig
+    engine: Engine
+    objective: ObjectiveRef | bytes | Objective
+    notes: list[str]
+    past: StudyRecord | None = None
+
+
+def settle(config: StudyConfig) -> tuple[StudyConfig, Engine, list[str]]:
+    """The request with nothing left open, its engine, and what the user should know of the choices.
+
+    Raises:
+        RequestError: It cannot be met.
+    """
+    tags.check_fits(config.space)
+    seed = secrets.randbelow(2**31) if config.seed is None else config.seed
+    search = Search(
+        space=config.space,
+        direction=config.direction,
+        seed=seed,
+        algorithm=config.algorithm,
+        scheduler=config.scheduler,
+        initial=tuple(config.space.coerce(point) for point in config.initial),
+    )
+    engine = create_engine(config.engine, search, config.n_trials)
+    algorithm = engine.search.algorithm
+    notes = [] if algorithm == config.algorithm else [f"algorithm auto is {algorithm} here"]
+    if config.space.conditional and (note := engine.algorithms[algorithm.name].note):
+        notes.append(note)
+    n_trials = config.n_trials
+    available = count_points(engine.search)
+    if available is not None:
+        if n_trials is not None and n_trials > available:
+            notes.append(
+                f"algorithm {algorithm.name} has {available} points, so n_trials is {available}, not {n_trials}"
+            )
+        n_trials = min(n_trials or available, available)
+    if n_trials is None and config.timeout is None:
+        raise RequestError(f"`n_trials` or `timeout` must be given where the algorithm is {algorithm.name}")
+    if config.isolation is Isolation.NONE and config.trial_timeout is not None:
+        raise RequestError("`trial_timeout` needs a process of its own, but got `isolation: none`: drop one of them")
+    settled = {"seed": seed, "algorithm": algorithm, "n_trials": n_trials, "initial": engine.search.initial}
+    return config.model_copy(update=settled), engine, notes
+
+
+def carry_out(plan: Plan, display: Display) -> StudyResult:
+    """Run a study, or what is left of it.
+
+    Raises:
+        RequestError: The objective cannot be loaded, or the store cannot be used; nothing was created or changed.
+        StudyFailedError: No trial completed, no model could be registered, or the store failed.
+        StudyInterrupted: A signal ended the study.
+    """
+    config = plan.config
+    executor = plan.engine.executor(
+        config.n_jobs,
+        resources=config.resources,
+        isolation=config.isolation,
+        trial_memory=config.trial_memory,
+    )
+    with Signals() as signals, contextlib.closing(executor), connect.quiet(), _calls(config) as settings, display:
+        there = _make_ready(plan, executor, signals, settings)
+        signals.wake = executor.wake
+        tracker = _tracker(plan, there, executor)
+        session = _Session(plan, tracker, executor, signals, display)
+        try:
+            with session.closing_runs():
+                session.begin(there)
+                plan.engine.run(session.driver)
+                signals.check()
+                result = session.conclude(there)
+            display.study_completed(result)
+        finally:
+            display.study_ended(tracker.run_id, there.uri, tracker.experiment_id)
+        return result
+
+
+def _calls(config: StudyConfig) -> contextlib.AbstractContextManager[Mapping[str, str | None]]:
+    """MLflow's own retries, off where they are not the objective's too; what workers need to have them on."""
+    return connect.one_try_a_call() if config.isolation is Isolation.PROCESS else contextlib.nullcontext({})
+
+
+def _make_ready(plan: Plan, executor: Executor, signals: Signals, settings: Mapping[str, str | None]) -> Store:
+    """Reach the store and load the objective, before anything of the study is in MLflow.
+
+    Raises:
+        StudyInterrupted: A signal came.
+    """
+    config = plan.config
+    try:
+        with signals.at_once():
+            there = connect.connect()
+            executor.start(
+                Setup(
+                    objective=plan.objective,
+                    metric=config.metric,
+                    environment={**there.environment, **settings},
+                    trial_timeout=config.trial_timeout,
+                )
+            )
+            return there
+    except Stop as stop:
+        raise StudyInterrupted(stop.signum, plan.past.run_id if plan.past else None) from None
+
+
+def _tracker(plan: Plan, there: Store, executor: Executor) -> Tracker:
+    config, past = plan.config, plan.past
+    project_run = runs.project_run(there.client) if past is None else None
+    if past is not None:
+        experiment_id = past.experiment_id
+    else:
+        experiment_id = connect.experiment(there.client, config.experiment_name, project_run)
+    return Tracker(
+        there.client,
+        experiment_id,
+        name=config.name,
+        metric=config.metric,
+        project_run=project_run,
+        patience=config.store_timeout,
+        wake=executor.wake,
+    )
+
+
+class _Session:
+    """What one process does for a study."""
+
+    def __init__(self, plan: Plan, tracker: Tracker, executor: Executor, signals: Signals, display: Display) -> None:
+        self._plan = plan
+        self._config = plan.config
+        self._tracker = tracker
+        self._executor = executor
+        self._signals = signals
+        self._display = display
+        self._driver: StudyDriver | None = None
+
+    @property
+    def driver(self) -> StudyDriver:
+        """The driver, once the session has begun."""
+        assert self._driver is not None
+        return self._driver
+
+    def begin(self, there: Store) -> None:
+        """Open the parent run, or take it over with what the runs tell."""
+        config, past, tracker = self._config, self._plan.past, self._tracker
+        study_yaml = config.to_yaml()
+        if past is None:
+            attempts = Attempts(config.retries, {})
+            self._do(lambda: tracker.start_study(self._tags(study_yaml), study_yaml))
+        else:
+            attempts = self._go_on(there, past, study_yaml)
+        self._driver = self._make_driver(attempts)
+        self._display.study_started(config, tracker.run_id, self._plan.notes, len(attempts.finished()))
+
+    def _go_on(self, there: Store, past: StudyRecord, study_yaml: str) -> Attempts:
+        """Take the study over; the attempts of its earlier sessions."""
+        config, tracker, study = self._config, self._tracker, past.run_id
+        self._do(lambda: reconcile.take_over(there.client, study))
+        tracker.run_id = study
+        last_heard = past.lease.renewed if past.lease is not None else 0.0
+        self._do(lambda: reconcile.reconcile(there.client, study, last_heard))
+        record = self._do(lambda: store.read_study(there.client, study))
+        attempts = Attempts(config.retries, record.attempts)
+        finished = self._do(lambda: store.read_reports(there.client, record, attempts.finished()))
+        again = attempts.unfinished()
+        if again:
+            self._plan.notes.append(f"{len(again)} trials that were cut off are tried again")
+        known = [replace(trial, params=config.space.coerce(trial.params)) for trial in (*finished, *again)]
+        valid = [trial for trial in known if not config.space.faults(trial.params)]
+        self._plan.engine.rebuild(sorted(valid, key=lambda trial: trial.number))
+        elapsed = float(record.tags.get("elapsed_s", 0.0))
+        self._do(lambda: tracker.resume_study(study, self._tags(study_yaml), study_yaml, elapsed))
+        best = store.best_of(finished, config.direction)
+        if best is not None and record.tags.get("best_run_id") != best.run_id:
+            tracker.log_best(best)
+        return attempts
+
+    def _do(self, call: Callable[[], T]) -> T:
+        """What a call returns, tried again while the store does not answer."""
+        return self._tracker.do(call, self._check)
+
+    def _check(self) -> None:
+        if self._driver is not None:
+            self._driver.tell_trouble()
+        self._signals.check()
+
+    def _make_driver(self, attempts: Attempts) -> StudyDriver:
+        config = self._config
+        assert config.seed is not None
+        return StudyDriver(
+            self._tracker,
+            self._executor,
+            budget=Budget(
+                n_trials=config.n_trials or _UNLIMITED,
+                n_jobs=config.n_jobs,
+                timeout=config.timeout,
+                grace=config.grace,
+            ),
+            attempts=attempts,
+            metric=config.metric,
+            direction=config.direction,
+            seed=config.seed,
+            watcher=self._display,
+            signals=self._signals,
+        )
+
+    def _tags(self, study_yaml: str) -> dict[str, str]:
+        config, objective = self._config, self._plan.objective
+        return {
+            "engine": config.engine,
+            "algorithm": str(config.algorithm),
+            "scheduler": str(config.scheduler),
+            "metric": config.metric,
+            "direction": config.direction,
+            "seed": str(config.seed),
+            "study_digest": hashlib.sha256(study_yaml.encode()).hexdigest(),
+        } | ({"folder": objective.folder} if isinstance(objective, ObjectiveRef) else {})
+
+    @contextlib.contextmanager
+    def closing_runs(self) -> Iterator[None]:
+        """Whatever ends the study, no run stays RUNNING, as far as the store still answers.
+
+        Raises:
+            StudyInterrupted: A signal came.
+            StudyFailedError: The tracking store failed, or as raised within.
+        """
+        try:
+            yield
+        except BaseException as error:
+            written = self._close_early(error)
+            run_id = self._tracker.run_id
+            if isinstance(error, Stop):
+                raise StudyInterrupted(error.signum, run_id, how_to_go_on(self._plan, run_id)) from None
+            if isinstance(error, LeaseLostError):
+                raise StudyFailedError(str(error), run_id) from None
+            if isinstance(error, (StoreError, MlflowException)):
+                raise StudyFailedError(self._store_failed(error, written=written), run_id) from error
+            raise
+        self._tracker.close(self._config.store_timeout)
+
+    def _close_early(self, error: BaseException) -> bool:
+        """Close what is open; whether the store took it."""
+        self._executor.close()
+        if self._driver is not None:
+            self._driver.interrupt()
+        state = TrialState.INTERRUPTED if isinstance(error, Stop) else TrialState.FAILED
+        self._tracker.end_study(state, _why(error))
+        return self._tracker.close(_CLOSE_GRACE)
+
+    def conclude(self, there: Store) -> StudyResult:
+        """Register the best model and close the parent run.
+
+        Raises:
+            StudyFailedError: There is no best trial, or its model could not be registered.
+        """
+        config, driver, tracker = self._config, self.driver, self._tracker
+        best = driver.best
+        if best is None:
+            raise StudyFailedError(_why_none(driver), tracker.run_id)
+        registration = None
+        if config.register_as is not None:
+            try:
+                registration = self._register(there, config.register_as, best)
+            except (RequestError, MlflowException) as error:
+                reason = f"nothing was registered as '{config.register_as}': {sentence(error)}"
+                raise StudyFailedError(reason, tracker.run_id) from error
+        tracker.end_study(TrialState.COMPLETE)
+        self._do(lambda: None)
+        tracker.settle()
+        return StudyResult(
+            run_id=tracker.run_id,
+            name=config.name,
+            metric=config.metric,
+            direction=config.direction,
+            state=TrialState.COMPLETE,
+            trials=tuple(sorted(driver.trials, key=lambda trial: trial.number)),
+            best_trial=best,
+            registration=registration,
+        )
+
+    def _register(self, there: Store, name: str, best: FrozenTrial) -> Registration:
+        config, study = self._config, self._tracker.run_id
+
+        def register() -> Registration:
+            model_id = best.model_id or registry.find_model(there.client, str(best.run_id))
+            if model_id is None:
+                raise RequestError(no_model(best))
+            return registry.register(
+                there.client, name, best, model_id, study=study, metric=config.metric, direction=config.direction
+            )
+
+        return self._do(register)
+
+    def _store_failed(self, error: Exception, *, written: bool) -> str:
+        if self._driver is None and self._plan.past is None:
+            return f"{store_error(error)}; the study had not begun"
+        open_runs = "" if written else " (runs that are still open are closed then)"
+        return f"{store_error(error)}; go on with: {how_to_go_on(self._plan, self._tracker.run_id)}{open_runs}"
+
+
+def how_to_go_on(plan: Plan, run_id: str) -> str:
+    """What to type to resume a study."""
+    if isinstance(plan.objective, ObjectiveRef):
+        return f"mltune resume {run_id}"
+    return f'mltune.resume("{run_id}", objective)'
+
+
+def _why(error: BaseException) -> str | None:
+    if isinstance(error, Stop):
+        return None
+    if isinstance(error, (StudyFailedError, StoreError)):
+        return str(error)
+    return f"{type(error).__name__}: {error}"
+
+
+def _why_none(driver: StudyDriver) -> str:
+    if not driver.trials:
+        return "no trial was started before the timeout"
+    failed = sum(trial.state is TrialState.FAILED for trial in driver.trials)
+    if failed == 0:
+        return f"none of {len(driver.trials)} trials completed: the scheduler stopped all of them"
+    first = "the first " if driver.gave_up else ""
+    last = f"; the last one: {driver.last_error}" if driver.last_error else ""
+    return f"{first}{failed} of {len(driver.trials)} trials failed and none completed{last}"

@@ -1,0 +1,157 @@
+"""The one thread that writes a study's record: in order, each thing once, and through outages of the store."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from mltune.tracking.trouble import LeaseLostError, StoreError, is_transient, sentence, store_error
+
+T = TypeVar("T")
+
+_FIRST_DELAY, _LONGEST_DELAY = 0.1, 5.0  # seconds between tries of one call
+_LOOK_AROUND = 0.2  # seconds between looks at signals, while the driver's thread waits for a call
+
+
+@dataclass(frozen=True)
+class _Call:
+    make: Callable[[], Any]
+    then: Callable[[Any], None] | None = None
+    future: Future[Any] | None = None
+
+
+class Writer:
+    """Makes calls to the store one after the other, in a thread of its own.
+
+    A call that the store could not serve is made again until it is served, and those behind it wait; so a call must
+    do no harm when it is made twice. If that takes longer than ``patience``, or is no use, the writer has failed:
+    it drops the call, and makes each of the later ones once.
+
+    Args:
+        patience: Seconds.
+        renew_every: Seconds, see :meth:`keep`.
+        wake: Called, from the writer's thread, when the driver should look at :meth:`settle` or :attr:`trouble`.
+
+    Attributes:
+        trouble: What the store says while it cannot be written, None while it can.
+    """
+
+    def __init__(self, patience: float, renew_every: float, wake: Callable[[], None]) -> None:
+        self.trouble: str | None = None
+        self._patience = patience
+        self._wake = wake
+        self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._failure: StoreError | None = None
+        self._hurry = threading.Event()
+        self._renew: Callable[[], None] | None = None
+        self._every = renew_every
+        self._renewed = time.monotonic()
+        self._thread = threading.Thread(target=self._work, name="mltune-writer", daemon=True)
+        self._thread.start()
+
+    def keep(self, renew: Callable[[], None]) -> None:
+        """From now on call ``renew`` every ``renew_every`` seconds, before any other call that is due."""
+        self._renew, self._renewed = renew, time.monotonic()
+
+    def put(self, make: Callable[[], T], then: Callable[[T], None] | None = None) -> None:
+        """Have a call made; ``then`` gets what it returned, in :meth:`settle`."""
+        self._calls.put(_Call(make, then))
+
+    def do(self, make: Callable[[], T], check: Callable[[], None]) -> T:
+        """Have a call made, and wait for what it returns or raises; ``check`` may end the wait by raising."""
+        future: Future[T] = Future()
+        self._calls.put(_Call(make, future=future))
+        while True:
+            with contextlib.suppress(FutureTimeout):
+                return future.result(_LOOK_AROUND)
+            check()
+
+    def settle(self) -> None:
+        """Run what waited for calls that were made.
+
+        Raises:
+            StoreError: The writer has failed.
+        """
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._done.get_nowait()()
+        if self._failure is not None:
+            raise self._failure
+
+    def close(self, grace: float) -> bool:
+        """Make the calls that were put, in so many seconds at most, and no other; whether all of them were made."""
+        self._calls.put(None)
+        self._thread.join(grace)
+        self._hurry.set()
+        return not self._thread.is_alive() and self._failure is None
+
+    def _work(self) -> None:
+        call: _Call | None = _Call(lambda: None)
+        while call is not None:
+            self._perform(call)
+            try:
+                call = self._calls.get(timeout=max(0.0, self._renewed + self._every - time.monotonic()))
+            except queue.Empty:
+                call = _Call(lambda: None)
+
+    def _perform(self, call: _Call) -> None:
+        delay, since = _FIRST_DELAY, time.monotonic()
+        while not self._over():
+            try:
+                self._keep()
+                result = call.make()
+            except Exception as error:
+                if not self._may_wait(error, since):
+                    return self._give_up(call, error)
+                self._tell(sentence(error))
+                self._hurry.wait(delay)
+                delay = min(2 * delay, _LONGEST_DELAY)
+            else:
+                self._tell(None)
+                return self._finish(call, result)
+        return self._give_up(call, self._failure or StoreError("the study is over"))
+
+    def _over(self) -> bool:
+        """Whether nothing may be written any more."""
+        return self._hurry.is_set() or isinstance(self._failure, LeaseLostError)
+
+    def _may_wait(self, error: Exception, since: float) -> bool:
+        in_time = time.monotonic() - since < self._patience and not self._hurry.is_set()
+        return in_time and self._failure is None and is_transient(error)
+
+    def _keep(self) -> None:
+        """Renew, if it is time."""
+        if time.monotonic() < self._renewed + self._every:
+            return
+        if self._renew is not None and self._failure is None:
+            self._renew()
+        self._renewed = time.monotonic()
+
+    def _finish(self, call: _Call, result: Any) -> None:
+        if call.future is not None:
+            call.future.set_result(result)
+        if (then := call.then) is not None:
+            self._done.put(lambda: then(result))
+            self._wake()
+
+    def _give_up(self, call: _Call, error: Exception) -> None:
+        """Whoever waits for the call hears of it; else, or if nothing may be written any more, the driver does."""
+        if call.future is not None:
+            call.future.set_exception(store_error(error) if is_transient(error) else error)
+        if self._failure is None and (call.future is None or isinstance(error, LeaseLostError)):
+            self._failure = store_error(error)
+            self._wake()
+
+    def _tell(self, trouble: str | None) -> None:
+        changed = (trouble is None) != (self.trouble is None)
+        self.trouble = trouble
+        if changed:
+            self._wake()
