@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from tests.drivers import Drivers, Zygote, zygote
+
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 
@@ -25,6 +27,8 @@ def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("migrated") / "mlflow.db"
     with chdir_to(path.parent):  # MLflow makes its folder `mlruns` where it stands
         MlflowClient(tracking_uri=f"sqlite:///{path}").get_experiment("0")
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")  # as mltune sets it in a database that is not there before
     return path
 
 
@@ -108,3 +112,17 @@ def predict_elsewhere(tracking_uri: str, tmp_path: Path) -> Predict:
         return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
 
     return predict
+
+
+@pytest.fixture(scope="session")
+def warm() -> Iterator[Zygote]:
+    """The process that drivers are forked from."""
+    with zygote() as process:
+        yield process
+
+
+@pytest.fixture
+def drivers(warm: Zygote, tracking_uri: str, chdir: Path) -> Iterator[Drivers]:
+    """Starts drivers in `tmp_path`, with the fresh store; those that the test leaves behind are killed."""
+    with closing(Drivers(warm, chdir, {"MLFLOW_TRACKING_URI": tracking_uri})) as made:
+        yield made

@@ -8,8 +8,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import requests
@@ -21,32 +22,73 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@dataclass
+class Server:
+    """A command that serves; it can be killed and started again, with the same arguments."""
+
+    command: Sequence[str]
+    probe: str
+    folder: Path
+    environment: Mapping[str, str]
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Run the command until the probe answers 200."""
+        self.process = subprocess.Popen(
+            self.command,
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        self._await(self.process)
+
+    def end(self, signum: signal.Signals = signal.SIGTERM) -> None:
+        """Send a signal to all its processes, and wait for the first one's end."""
+        if self.process is not None:
+            os.killpg(self.process.pid, signum)
+            self.process.wait(30)
+        self.process = None
+
+    def kill(self) -> None:
+        """As a power cut does."""
+        self.end(signal.SIGKILL)
+
+    def _await(self, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + 90
+        while True:
+            assert process.poll() is None, "the server ended"
+            assert time.monotonic() < deadline, "the server did not answer"
+            try:
+                if requests.get(self.probe, timeout=5).status_code == 200:
+                    return
+            except requests.ConnectionError:
+                time.sleep(0.3)
+
+
 @contextmanager
-def mlflow_server(*arguments: str, probe: str, folder: Path, environment: Mapping[str, str]) -> Iterator[None]:
+def mlflow_server(*arguments: str, probe: str, folder: Path, environment: Mapping[str, str]) -> Iterator[Server]:
     """Run `mlflow ARGUMENTS` in a folder from when `probe` answers 200 until the end of the block."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", *arguments],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    server = Server([sys.executable, "-m", "mlflow", *arguments], probe, folder, environment)
     try:
-        _await(probe, process)
-        yield
+        server.start()
+        yield server
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
+        server.end()
 
 
-def _await(probe: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 90
-    while True:
-        assert process.poll() is None, "the server ended"
-        assert time.monotonic() < deadline, "the server did not answer"
-        try:
-            if requests.get(probe, timeout=5).status_code == 200:
-                return
-        except requests.ConnectionError:
-            time.sleep(0.3)
+@contextmanager
+def tracking_server(folder: Path, database: Path) -> Iterator[tuple[str, Server]]:
+    """A tracking server of one worker that also serves the artifacts, and its address."""
+    port = str(free_port())
+    address = f"http://127.0.0.1:{port}"
+    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    with mlflow_server(
+        *("server", "--port", port, "--workers", "1"),
+        *("--backend-store-uri", f"sqlite:///{database}", "--artifacts-destination", str(folder / "artifacts")),
+        probe=f"{address}/health",
+        folder=folder,
+        environment=environment | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+    ) as server:
+        yield address, server

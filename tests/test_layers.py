@@ -19,9 +19,13 @@ FLOORS: dict[str, int] = {
     "tracking": 2,
     "execution": 2,
     "engines": 2,
+    "attempts": 3,
     "config": 3,
     "display": 3,
     "driver": 3,
+    "result": 3,
+    "resumption": 3,
+    "session": 3,
     "signals": 3,
     "study": 3,
     "tables": 4,
@@ -32,7 +36,7 @@ FLOORS: dict[str, int] = {
 }
 SAME_FLOOR = {"engines": {"execution"}, "execution": {"tracking"}, "tracking": set[str]()}
 OWNERS = {
-    "mlflow": ("tracking/", "study.py"),
+    "mlflow": ("tracking/", "result.py", "session.py"),
     "optuna": ("engines/optuna.py", "engines/_optuna"),
     "ray": ("engines/ray.py", "engines/_ray"),
     "pytest": ("testing/",),

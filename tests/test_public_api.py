@@ -25,6 +25,7 @@ def test_the_public_names() -> None:
         "Trial",
         "TrialPruned",
         "TrialState",
+        "resume",
         "tune",
     ]
     assert all(getattr(mltune, name) is not None for name in mltune.__all__)

@@ -30,7 +30,7 @@ def own_ray() -> Iterator[None]:
     """One Ray for all tests of this file; a study joins it and leaves it running."""
     import ray
 
-    ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    ray.init("local", num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
     yield
     ray.shutdown()
 
@@ -66,6 +66,9 @@ def test_the_parent_run(client: MlflowClient) -> None:
     tags = {k.removeprefix("mltune."): v for k, v in parent.data.tags.items() if k.startswith("mltune.")}
     best = min(result.trials, key=lambda trial: trial.value or 0.0)
     assert tags.pop("study_digest")
+    assert tags.pop("uid")
+    assert json.loads(tags.pop("lease"))["pid"] == os.getpid()
+    assert float(tags.pop("elapsed_s")) >= 0
     assert json.loads(tags.pop("best_params")) == dict(best.params)
     assert float(tags.pop("best_value")) == best.value
     assert tags == {
@@ -107,6 +110,7 @@ def test_a_trial_run(client: MlflowClient, where: dict[str, Any]) -> None:
             "seed": str(trial.seed),
             "state": "COMPLETE",
             "attempt": "1",
+            "steps": "[1, 4]",
         }
         assert run.info.status == "FINISHED"
         assert run.data.params == {name: str(value) for name, value in trial.params.items()}

@@ -115,9 +115,9 @@ def test_what_user_code_raises_is_an_outcome(executor: RayExecutor) -> None:
     assert "site-packages" not in outcome.traceback
 
 
-def test_an_actor_dies_alone(executor: RayExecutor) -> None:
+def test_a_worker_dies_alone(executor: RayExecutor) -> None:
     outcomes = run(executor, task(6, what="exit"), task(7, what="sleep"))
-    assert outcomes == {6: Died("the worker died"), 7: Returned({"value": 1.0})}
+    assert outcomes == {6: Died("the worker exited with status 3"), 7: Returned({"value": 1.0})}
     assert run(executor, task(8)) == {8: Returned({"value": 1.0})}
 
 
@@ -164,13 +164,23 @@ def users_ray(executor: RayExecutor) -> Iterator[None]:
     ray.shutdown()
 
 
-def test_the_users_ray_is_used_and_left_running(users_ray: None) -> None:
+def look_around(trial: Trial) -> dict[str, float]:
+    """What the process has, and the nodes of the Ray that it is in."""
     import ray
 
+    ray.init(log_to_driver=False, logging_level="ERROR")
+    names = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
+    return {"value": float(len(ray.nodes()))} | {name: float(os.environ[name]) for name in names}
+
+
+def test_the_users_ray_is_used_and_left_running(users_ray: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     made = RayExecutor(1, {"cpu": 1, "gpu": 0.5})
-    made.start(setup(lambda trial: float(len(ray.get_gpu_ids()) if trial.number == 0 else -1)))
+    made.start(setup(look_around))
     try:
-        assert run(made, task(0))[0] == Returned({"value": 1.0})
+        assert run(made, task(0))[0] == Returned({"value": 1.0, "OMP_NUM_THREADS": 1.0, "CUDA_VISIBLE_DEVICES": 0.0})
     finally:
         made.close()
     assert ray.is_initialized()
@@ -187,15 +197,30 @@ def test_a_trial_that_fits_nowhere_is_refused(users_ray: None) -> None:
 
 @pytest.mark.parametrize(
     ("resources", "sentence"),
-    [({"gpus": 1}, "did you mean 'gpu'?"), ({"cpu": 0}, "`resources.cpu` must be above 0, but got 0")],
+    [
+        ({"gpus": 1}, "did you mean 'gpu'?"),
+        ({"cpu": 0}, "`resources.cpu` must be above 0, but got 0"),
+        ({"gpu": 1.5}, "`resources.gpu` must be a whole number where it is above 1, but got 1.5"),
+    ],
 )
 def test_wrong_resources(resources: dict[str, float], sentence: str) -> None:
     engine = get_engine("ray")
     with pytest.raises(RequestError) as caught:
         engine.executor(object.__new__(engine), 1, resources=resources, isolation=Isolation.PROCESS)
     assert sentence in str(caught.value)
-    with pytest.raises(RequestError, match="engine ray never does"):
-        engine.executor(object.__new__(engine), 1, resources={}, isolation=Isolation.NONE)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"isolation": Isolation.NONE}, "engine ray never does"),
+        ({"isolation": Isolation.PROCESS, "trial_memory": 2**30}, "use that, or engine optuna"),
+    ],
+)
+def test_what_only_the_local_workers_give(options: Any, sentence: str) -> None:
+    engine = get_engine("ray")
+    with pytest.raises(RequestError, match=sentence):
+        engine.executor(object.__new__(engine), 1, resources={}, **options)
 
 
 QUIET = """
@@ -218,7 +243,17 @@ assert not ray.is_initialized()
 
 
 def test_a_study_on_ray_prints_nothing_of_its_own(tracking_uri: str, chdir: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", QUIET], capture_output=True, text=True, check=False, timeout=120)
+    """Nor does it need a home, or a short name of the folder for temporary files."""
+    folder = chdir / ("long" * 25)
+    folder.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", QUIET],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env=os.environ | {"TMPDIR": str(folder), "HOME": "/proc/no-home"},
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 

@@ -1,0 +1,204 @@
+"""Ray when things go wrong: limits, dead actors and nodes, a lost cluster, a killed driver, wrong addresses."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from mltune import Trial
+from mltune.engines.ray import RayExecutor
+from mltune.errors import RequestError
+from mltune.execution import Died, Ended, Returned, TimedOut
+from tests.engines.test_ray import run, setup, task
+
+ROOT = Path(__file__).parents[2]
+FINE = Returned({"value": 1.0})
+LOST = Died("the worker's Ray actor or its node died")
+
+
+def objective(trial: Trial) -> float:
+    """What may happen to a trial; first of all it starts a process in a session of its own."""
+    import ctypes
+    import subprocess
+    import time
+
+    folder = Path(trial.params["folder"])
+    child = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+    (folder / f"child-{child.pid}").touch()
+    match trial.params["what"]:
+        case "signal":
+            ctypes.string_at(0)
+        case "hang":
+            time.sleep(1000)
+        case "hold the GIL":
+            ctypes.PyDLL(None).sleep(1000)
+        case "kill the actor":
+            psutil.Process().parents()[1].kill()
+            time.sleep(1000)
+        case "stand until told":
+            (folder / f"stands-{trial.number}").touch()
+            while not (folder / "go").exists():
+                time.sleep(0.05)
+    return 1.0
+
+
+def heard(executor: RayExecutor, count: int) -> dict[int, Any]:
+    """The next trials to end."""
+    ended = [message for message in (executor.next(60) for _ in range(count)) if isinstance(message, Ended)]
+    return {message.number: message.outcome for message in ended}
+
+
+def assert_children_are_gone(folder: Path) -> None:
+    pids = [int(path.name.removeprefix("child-")) for path in folder.glob("child-*")]
+    assert pids
+    assert_gone([psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)])
+
+
+def assert_gone(processes: list[psutil.Process]) -> None:
+    _, alive = psutil.wait_procs(processes, timeout=20)
+    assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
+
+
+@pytest.fixture(scope="module")
+def executor() -> Iterator[RayExecutor]:
+    """Two slots on a Ray of their own, where a trial may take three seconds."""
+    made = RayExecutor(2, {"cpu": 1})
+    made.start(replace(setup(objective), trial_timeout=3.0))
+    yield made
+    made.close()
+
+
+def test_nothing_to_hear(executor: RayExecutor) -> None:
+    assert executor.next(0.01) is None
+    executor.wake()
+    assert executor.next() is None
+
+
+@pytest.mark.parametrize(
+    ("what", "expected"),
+    [
+        ("signal", Died("the worker was killed by SIGSEGV", "Fatal Python error: Segmentation fault")),
+        ("hang", TimedOut("Traceback (most recent call last):")),
+        ("hold the GIL", TimedOut("Timeout")),
+        ("kill the actor", LOST),
+    ],
+)
+def test_only_the_guilty_trial_ends(what: str, expected: Any, executor: RayExecutor, tmp_path: Path) -> None:
+    guilty, other = task(0, what=what, folder=str(tmp_path)), task(1, what="return", folder=str(tmp_path))
+    outcomes = run(executor, guilty, other)
+    assert outcomes[1] == FINE
+    assert replace(outcomes[0], traceback="") == replace(expected, traceback="")
+    assert outcomes[0].traceback.startswith(expected.traceback)
+    assert run(executor, *(replace(each, params=other.params) for each in (guilty, other))) == {0: FINE, 1: FINE}
+    assert executor.next(0.1) is None
+
+
+def test_closing_ends_what_trials_started(executor: RayExecutor, tmp_path: Path) -> None:
+    executor.submit(task(4, what="stand until told", folder=str(tmp_path)))
+    while not (tmp_path / "stands-4").exists():
+        time.sleep(0.05)
+    executor.close()
+    assert_children_are_gone(tmp_path)
+
+
+KILLED = """
+import sys
+from mltune.engines.ray import RayExecutor
+from mltune.errors import RequestError
+from tests.engines.test_ray import setup, task
+from tests.engines.test_ray_faults import objective
+executor = RayExecutor(1, {})
+executor.start(setup(objective))
+executor.submit(task(0, what="stand until told", folder=sys.argv[1]))
+executor.next()
+"""
+
+
+def test_a_killed_driver_leaves_nothing_behind(tmp_path: Path) -> None:
+    short = Path(tempfile.mkdtemp(prefix="t", dir="/tmp"))
+    command = [sys.executable, "-c", KILLED, str(tmp_path)]
+    driver = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"TMPDIR": str(short)})
+    while not (tmp_path / "stands-0").exists():
+        assert driver.poll() is None
+        time.sleep(0.05)
+    started = psutil.Process(driver.pid).children(recursive=True)
+    driver.kill()
+    driver.wait()
+    assert_gone(started)
+    assert_children_are_gone(tmp_path)
+    assert list(short.iterdir()) == []
+    short.rmdir()
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A cluster of two nodes with room for one trial each, named by `RAY_ADDRESS`."""
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    made.add_node(num_cpus=1)
+    monkeypatch.setenv("RAY_ADDRESS", made.address)
+    yield made
+    made.shutdown()
+
+
+def test_a_node_and_then_the_cluster_are_lost(cluster: Any, tmp_path: Path) -> None:
+    executor = RayExecutor(2, {})
+    executor.start(setup(objective))
+
+    def stand(*numbers: int) -> Path:
+        """Have two trials stand there, each on its node."""
+        folder = tmp_path / str(numbers[0])
+        folder.mkdir()
+        for number in numbers:
+            executor.submit(task(number, what="stand until told", folder=str(folder)))
+        while len(list(folder.glob("stands-*"))) < 2:
+            assert executor.next(0.05) is None
+        return folder
+
+    try:
+        folder = stand(0, 1)
+        cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
+        ((lost, outcome),) = heard(executor, 1).items()
+        assert outcome == LOST
+        (folder / "go").touch()
+        assert heard(executor, 1) == {1 - lost: FINE}
+        others = [task(number, what="return", folder=str(folder)) for number in (2, 3, 4)]
+        assert run(executor, *others) == {2: FINE, 3: FINE, 4: FINE}
+
+        cluster.add_node(num_cpus=1)
+        folder = stand(5, 6)
+        cluster.head_node.kill_all_processes(check_alive=False, allow_graceful=False, wait=True)
+        with pytest.raises(RuntimeError, match="the Ray cluster must live as long as the study, but it is lost"):
+            heard(executor, 3)
+    finally:
+        executor.close()
+    assert_children_are_gone(tmp_path / "0")
+
+
+@pytest.mark.parametrize(
+    ("address", "sentence"),
+    [
+        ("127.0.0.1:1", "must name a running Ray cluster, but at '127.0.0.1:1' there is none"),
+        ("nowhere", "must name a running Ray cluster, but at 'nowhere' there is none"),
+        ("ray://127.0.0.1:10001", "run mltune on a node of the cluster"),
+    ],
+)
+def test_an_address_of_no_cluster(address: str, sentence: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    executor = RayExecutor(1, {})
+    try:
+        with pytest.raises(RequestError, match=sentence):
+            executor.start(setup(objective))
+    finally:
+        executor.close()

@@ -1,0 +1,38 @@
+"""Executors that are closed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import cloudpickle
+import pytest
+
+from mltune import Trial
+from mltune.execution import ObjectiveRef, Setup
+from mltune.execution.local import LocalExecutor
+
+
+@pytest.fixture
+def executors(tracking_uri: str) -> Iterator[Callable[..., LocalExecutor]]:
+    """Makes started executors, and closes them."""
+    made: list[LocalExecutor] = []
+
+    def make(
+        objective: Callable[[Trial], Any] | ObjectiveRef,
+        n_jobs: int = 1,
+        *,
+        environment: Mapping[str, str | None] | None = None,
+        trial_timeout: float | None = None,
+        trial_memory: int | None = None,
+    ) -> LocalExecutor:
+        executor = LocalExecutor(n_jobs, trial_memory)
+        made.append(executor)
+        source = objective if isinstance(objective, ObjectiveRef) else cloudpickle.dumps(objective)
+        variables = {"MLFLOW_TRACKING_URI": tracking_uri, **(environment or {})}
+        executor.start(Setup(objective=source, metric="value", environment=variables, trial_timeout=trial_timeout))
+        return executor
+
+    yield make
+    for executor in made:
+        executor.close()

@@ -1,0 +1,227 @@
+"""Workers die alone, are replaced, say where they stood, and leave nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from mltune import Trial
+from mltune.execution import Died, ObjectiveRef, Returned
+from mltune.execution.processes import end_marked
+from tests.execution.helpers import STRAYS, alive, pids, run, start_strays, task, wait_for
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("how", "words", "where"),
+    [
+        ("os._exit(3)", "the worker exited with status 3", ""),
+        ("os.kill(os.getpid(), 9)", "the worker was killed by SIGKILL", ""),
+        ("os.kill(os.getpid(), 35)", "the worker was killed by signal 35", ""),
+        ("os.abort()", "the worker was killed by SIGABRT", "in objective"),
+        ("ctypes.string_at(0)", "the worker was killed by SIGSEGV", "in objective"),
+    ],
+)
+def test_a_worker_dies_alone_and_is_replaced(how: str, words: str, where: str, executors: Any, capfd: Any) -> None:
+    def objective(trial: Trial) -> float:
+        if trial.params["die"]:
+            exec("import ctypes, os; " + how)
+        time.sleep(0.3)
+        return 1.0
+
+    executor = executors(objective, n_jobs=2)
+    outcomes = run(executor, task(0, die=True), task(1, die=False))
+    assert outcomes == {0: Died(words, outcomes[0].traceback), 1: Returned({"value": 1.0})}
+    assert where in outcomes[0].traceback
+    assert bool(where) == bool(outcomes[0].traceback)
+    assert run(executor, task(2, die=False), task(3, die=False)) == {n: Returned({"value": 1.0}) for n in (2, 3)}
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_crash_that_a_trial_survived_is_not_that_of_the_next(executors: Any) -> None:
+    def objective(trial: Trial) -> float:
+        if trial.number == 1:
+            os._exit(3)
+        if (child := os.fork()) == 0:
+            os.abort()
+        os.waitpid(child, 0)
+        return 1.0
+
+    executor = executors(objective)
+    assert run(executor, task(0)) == {0: Returned({"value": 1.0})}
+    assert run(executor, task(1)) == {1: Died("the worker exited with status 3")}
+
+
+def test_a_worker_that_dies_is_noticed_while_its_forked_child_lives(executors: Any) -> None:
+    def objective(trial: Trial) -> float:
+        if os.fork() == 0:
+            time.sleep(600)
+        os.kill(os.getpid(), 9)
+        return 1.0
+
+    assert run(executors(objective), task(0)) == {0: Died("the worker was killed by SIGKILL")}
+
+
+@pytest.mark.parametrize(
+    ("how", "kinds"),
+    [
+        ("os._exit(3)", STRAYS),
+        ("ctypes.string_at(0)", STRAYS),
+        ("os.kill(os.getppid(), 9); time.sleep(600)", ("child", "session", "daemon")),  # the supervisor
+        ("os.kill(os.getppid(), 19); os._exit(3)", ("child", "session", "daemon")),  # the same, stopped
+    ],
+)
+def test_what_a_dead_worker_started_is_ended(how: str, kinds: Any, executors: Any, tmp_path: Path) -> None:
+    def objective(trial: Trial) -> float:
+        start_strays(tmp_path, kinds)
+        exec("import ctypes, os, time; " + how)
+        return 1.0
+
+    assert isinstance(run(executors(objective), task(0))[0], Died)
+    assert [pid for pid in pids(tmp_path) if alive(pid)] == []
+
+
+def test_closing_ends_workers_and_what_they_started(executors: Any, tmp_path: Path) -> None:
+    def objective(trial: Trial) -> float:
+        folder = tmp_path / str(trial.number)
+        folder.mkdir()
+        start_strays(folder)
+        (tmp_path / f"{trial.number}.pid").write_text(str(os.getpid()))
+        while trial.params["hang"]:
+            time.sleep(1)
+        return 1.0
+
+    executor = executors(objective, n_jobs=2)
+    run(executor, task(0, hang=False), task(1, hang=False))
+    executor.submit(task(2, hang=True))
+    wait_for(lambda: len(pids(tmp_path)) == 3)
+    started = [pid for folder in (tmp_path, *map(tmp_path.joinpath, "012")) for pid in pids(folder)]
+    assert len(started) == 3 * (len(STRAYS) + 1)
+    assert all(alive(pid) for pid in started)
+    executor.close()
+    assert [pid for pid in started if alive(pid)] == []
+
+
+def test_closing_ends_a_worker_that_is_deaf_and_holds_the_gil(executors: Any, tmp_path: Path) -> None:
+    def objective(trial: Trial) -> float:
+        import ctypes
+
+        ctypes.CDLL(None).signal(signal.SIGTERM, ctypes.c_void_p(1))
+        (tmp_path / "worker.pid").write_text(str(os.getpid()))
+        ctypes.PyDLL(None).sleep(600)
+        return 1.0
+
+    executor = executors(objective)
+    executor.submit(task(0))
+    wait_for(lambda: bool(pids(tmp_path)))
+    executor.close()
+    assert not alive(pids(tmp_path)[0])
+
+
+DRIVER = """
+import sys, time
+from pathlib import Path
+import cloudpickle
+from mltune.execution import Setup
+from mltune.execution.local import LocalExecutor
+from tests.execution.helpers import start_strays, task
+
+def objective(trial):
+    import ctypes, os
+    folder = Path(str(trial.number))
+    folder.mkdir()
+    start_strays(folder)
+    (folder / "worker.pid").write_text(str(os.getpid()))
+    if trial.params["hang"] == "gil":
+        ctypes.PyDLL(None).sleep(600)
+    while trial.params["hang"]:
+        pass
+    return 1.0
+
+executor = LocalExecutor(3)
+executor.start(Setup(objective=cloudpickle.dumps(objective), metric="value", environment={}))
+for number, hang in enumerate(["", "busy", "gil"]):
+    executor.submit(task(number, hang=hang))
+while True:
+    executor.next()
+"""
+
+
+def test_nothing_survives_a_killed_driver(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    folders = [tmp_path / str(number) for number in range(3)]
+    with subprocess.Popen([sys.executable, "-c", DRIVER], cwd=tmp_path, env=environment) as driver:
+        try:
+            wait_for(lambda: all((folder / "worker.pid").exists() for folder in folders), seconds=60)
+            started = [pid for folder in folders for pid in pids(folder)]
+            started += [child.pid for child in psutil.Process(driver.pid).children(recursive=True)]
+        finally:
+            driver.send_signal(signal.SIGKILL)
+    assert len(started) >= 3 * (len(STRAYS) + 1)
+    wait_for(lambda: not any(alive(pid) for pid in started), seconds=10)
+
+
+FLAKY = """
+import pathlib
+folder = pathlib.Path(__file__).parent
+with open(folder / "imports", "a") as file:
+    file.write("x")
+if (folder / "broken").exists():
+    raise ValueError("broken now")
+
+def train(trial):
+    import os
+    if trial.params["die"]:
+        os._exit(3)
+    return 1.0
+"""
+
+
+def test_a_worker_that_cannot_get_ready_is_started_once_a_task(executors: Any, tmp_path: Path) -> None:
+    (tmp_path / "flaky_objective.py").write_text(FLAKY)
+    executor = executors(ObjectiveRef("flaky_objective", "train", str(tmp_path)))
+    (tmp_path / "broken").touch()
+    assert run(executor, task(0, die=True)) == {0: Died("the worker exited with status 3")}
+    wait_for(lambda: executor.next(0.1) is None and not executor._workers)
+    assert executor.next(0.5) is None
+    assert (tmp_path / "imports").read_text() == "xx"
+    outcome = run(executor, task(1, die=False))[1]
+    assert isinstance(outcome, Died)
+    assert "broken now" in outcome.how
+    (tmp_path / "broken").unlink()
+    assert run(executor, task(2, die=False)) == {2: Returned({"value": 1.0})}
+    assert (tmp_path / "imports").read_text() == "xxxx"
+
+
+def test_an_idle_worker_that_dies_is_replaced_for_the_next_task(executors: Any) -> None:
+    def objective(trial: Trial) -> float:
+        import threading
+
+        if trial.number == 0:
+            threading.Timer(0.2, os._exit, [3]).start()
+        return 1.0
+
+    executor = executors(objective)
+    assert run(executor, task(0)) == {0: Returned({"value": 1.0})}
+    wait_for(lambda: executor.next(0.1) is None and not executor._workers)
+    assert run(executor, task(1)) == {1: Returned({"value": 1.0})}
+
+
+def test_marked_processes_are_ended_and_no_others() -> None:
+    def start(mark: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(["sleep", "600"], env={"MLTUNE_WORKER": mark, "PATH": os.environ["PATH"]})
+
+    with start("ours") as ours, start("theirs") as theirs:
+        end_marked({"ours"})
+        assert ours.wait() == -signal.SIGKILL
+        assert theirs.poll() is None
+        theirs.kill()
