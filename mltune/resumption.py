@@ -24,7 +24,7 @@ from mltune.tracking.trouble import answering
 from mltune.trial import FrozenTrial, TrialState
 
 _SHOWN = 3  # old trials that a new space refuses
-_LOCAL_KEYS = ("resources", "trial_memory", "isolation")  # what one engine has and the other has not
+_LOCAL_KEYS = ("resources", "isolation")  # what one engine has and the other has not
 
 
 def resume(

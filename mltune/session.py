@@ -17,7 +17,7 @@ from mltune.display import Display
 from mltune.driver import Budget, StudyDriver
 from mltune.engines import Engine, Search, count_points, create_engine
 from mltune.errors import RequestError, StudyFailedError, StudyInterrupted
-from mltune.execution import Executor, Isolation, ObjectiveRef, Setup
+from mltune.execution import Executor, ExecutorLostError, Isolation, ObjectiveRef, Setup
 from mltune.result import StudyResult, no_model
 from mltune.signals import Signals, Stop
 from mltune.tracking import connect, reconcile, registry, runs, store, tags
@@ -278,8 +278,8 @@ class _Session:
                 raise StudyInterrupted(error.signum, run_id, how_to_go_on(self._plan, run_id)) from None
             if isinstance(error, LeaseLostError):
                 raise StudyFailedError(str(error), run_id) from None
-            if isinstance(error, (StoreError, MlflowException)):
-                raise StudyFailedError(self._store_failed(error, written=written), run_id) from error
+            if isinstance(error, (ExecutorLostError, StoreError, MlflowException)):
+                raise StudyFailedError(self._why_cut_off(error, written=written), run_id) from error
             raise
         self._tracker.close(self._config.store_timeout)
 
@@ -336,11 +336,12 @@ class _Session:
 
         return self._do(register)
 
-    def _store_failed(self, error: Exception, *, written: bool) -> str:
+    def _why_cut_off(self, error: Exception, *, written: bool) -> str:
+        said = error if isinstance(error, ExecutorLostError) else store_error(error)
         if self._driver is None and self._plan.past is None:
-            return f"{store_error(error)}; the study had not begun"
+            return f"{said}; the study had not begun"
         open_runs = "" if written else " (runs that are still open are closed then)"
-        return f"{store_error(error)}; go on with: {how_to_go_on(self._plan, self._tracker.run_id)}{open_runs}"
+        return f"{said}; go on with: {how_to_go_on(self._plan, self._tracker.run_id)}{open_runs}"
 
 
 def how_to_go_on(plan: Plan, run_id: str) -> str:
@@ -353,7 +354,7 @@ def how_to_go_on(plan: Plan, run_id: str) -> str:
 def _why(error: BaseException) -> str | None:
     if isinstance(error, Stop):
         return None
-    if isinstance(error, (StudyFailedError, StoreError)):
+    if isinstance(error, (ExecutorLostError, StudyFailedError, StoreError)):
         return str(error)
     return f"{type(error).__name__}: {error}"
 

@@ -60,7 +60,7 @@ def own_ray() -> Iterator[None]:
     """One Ray for the studies of this process; a study joins it and leaves it running."""
     import ray
 
-    ray.init(num_cpus=2, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+    ray.init("local", num_cpus=2, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
     yield
     ray.shutdown()
 

@@ -90,10 +90,15 @@ class Slot(tune.Trainable):
     """
 
     def setup(  # type: ignore[override]
-        self, config: dict[str, Any], setup: Setup, desk: Any, environment: Mapping[str, str]
+        self,
+        config: dict[str, Any],
+        setup: Setup,
+        desk: Any,
+        environment: Mapping[str, str],
+        trial_memory: int | None,
     ) -> None:
         self._desk = desk
-        self._worker: Executor = LocalExecutor(1)
+        self._worker: Executor = LocalExecutor(1, trial_memory)
         self._refusal: ObjectiveError | None = None
         context = ray.get_runtime_context()
         os.environ.update(environment, RAY_ADDRESS=context.gcs_address)  # an objective that uses Ray uses this one

@@ -26,7 +26,7 @@ from mltune.engines._scoped import log_level, quiet
 from mltune.engines.optuna import OptunaEngine
 from mltune.environment import environment
 from mltune.errors import ObjectiveError, RequestError, first_line, nearest
-from mltune.execution import THREAD_VARIABLES, Executor, Isolation, Message, Setup, Task
+from mltune.execution import THREAD_VARIABLES, Executor, ExecutorLostError, Isolation, Message, Setup, Task
 
 _CLOSE_GRACE = 5.0  # seconds for Tuner.fit to notice that its trials are gone
 
@@ -54,12 +54,7 @@ class RayEngine(OptunaEngine):
             raise RequestError(
                 "`isolation: none` runs trials in the driver's process, but engine ray never does: use optuna"
             )
-        if trial_memory is not None:
-            raise RequestError(
-                "`trial_memory` is a limit of engine optuna, but got engine ray, where `resources: {memory: BYTES}` "
-                "reserves memory: use that, or engine optuna"
-            )
-        return RayExecutor(n_jobs, _checked(resources))
+        return RayExecutor(n_jobs, _checked(resources), trial_memory)
 
 
 class RayExecutor(Executor):
@@ -68,10 +63,12 @@ class RayExecutor(Executor):
     Args:
         n_jobs: Trials at once.
         resources: What each trial takes: ``cpu``, ``gpu``, ``memory`` (bytes).
+        trial_memory: The most bytes that a trial's processes may hold, None for no limit.
     """
 
-    def __init__(self, n_jobs: int, resources: Mapping[str, float]) -> None:
+    def __init__(self, n_jobs: int, resources: Mapping[str, float], trial_memory: int | None = None) -> None:
         self._n_jobs = n_jobs
+        self._trial_memory = trial_memory
         self._resources = {"cpu": 1.0} | dict(resources)
         self._threads = max(1, int(resources["cpu"]) if "cpu" in resources else (os.cpu_count() or 1) // n_jobs)
         self._messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -163,12 +160,14 @@ class RayExecutor(Executor):
     def _give_up(self, why: str) -> None:
         """Let the driver know that nothing more will come, unless it has closed us itself."""
         if not self._stopper.stopped:
-            self._first_ready.put(RuntimeError(why))
-            self._messages.put(RuntimeError(why))
+            self._first_ready.put(RequestError(why))
+            self._messages.put(ExecutorLostError(why))
 
     def _run(self, setup: Setup, folder: str) -> None:
         """All slots as one run of Tune, which starts a slot again whenever it died."""
-        slot = tune.with_parameters(Slot, setup=setup, desk=self._desk, environment=self._environment())
+        slot = tune.with_parameters(
+            Slot, setup=setup, desk=self._desk, environment=self._environment(), trial_memory=self._trial_memory
+        )
         tuner = tune.Tuner(
             tune.with_resources(slot, self._resources),
             tune_config=tune.TuneConfig(num_samples=self._n_jobs),

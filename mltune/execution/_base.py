@@ -136,6 +136,10 @@ class Ended:
 Message = Reported | Ended
 
 
+class ExecutorLostError(Exception):
+    """What runs the tasks is gone, and will not come back; one sentence."""
+
+
 class Executor(ABC):
     """Runs tasks, at most ``n_jobs`` at once; used by one thread only, but for :meth:`wake`."""
 
@@ -153,7 +157,11 @@ class Executor(ABC):
 
     @abstractmethod
     def next(self, timeout: float | None = None) -> Message | None:
-        """Wait for the next message; None after ``timeout`` seconds, or when :meth:`wake` was called."""
+        """Wait for the next message; None after ``timeout`` seconds, or when :meth:`wake` was called.
+
+        Raises:
+            ExecutorLostError: No message will come any more.
+        """
 
     @abstractmethod
     def wake(self) -> None:

@@ -18,7 +18,7 @@ import pytest
 from mltune import Trial
 from mltune.engines.ray import RayExecutor
 from mltune.errors import RequestError
-from mltune.execution import Died, Ended, Returned, TimedOut
+from mltune.execution import Died, Ended, ExecutorLostError, Returned, TimedOut
 from tests.engines.test_ray import run, setup, task
 
 ROOT = Path(__file__).parents[2]
@@ -179,7 +179,7 @@ def test_a_node_and_then_the_cluster_are_lost(cluster: Any, tmp_path: Path) -> N
         cluster.add_node(num_cpus=1)
         folder = stand(5, 6)
         cluster.head_node.kill_all_processes(check_alive=False, allow_graceful=False, wait=True)
-        with pytest.raises(RuntimeError, match="the Ray cluster must live as long as the study, but it is lost"):
+        with pytest.raises(ExecutorLostError, match="the Ray cluster must live as long as the study, but it is lost"):
             heard(executor, 3)
     finally:
         executor.close()
