@@ -111,8 +111,10 @@ def show(run_id: Annotated[str, typer.Argument(metavar="RUN_ID", help="The study
 
     from mltune.tables import study_table
     from mltune.tracking import connect, store
+    from mltune.tracking.trouble import answering
 
-    record = store.read_study(connect.connect().client, run_id)
+    with connect.quiet(), connect.one_try_a_call(), answering():
+        record = store.read_study(connect.connect().client, run_id)
     Console(soft_wrap=True, highlight=False, markup=False).print(study_table(record))
 
 

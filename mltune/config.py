@@ -108,7 +108,7 @@ class StudyConfig(BaseModel):
         for name in ("algorithm", "scheduler"):
             spec: Spec = getattr(self, name)
             data[name] = {"name": spec.name, **spec.options} if spec.options else spec.name
-        return yaml.safe_dump(data | {"space": self.space.to_dict()}, sort_keys=False, allow_unicode=True)
+        return yaml.dump(data | {"space": self.space.to_dict()}, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def validate(data: Mapping[str, Any]) -> StudyConfig:
@@ -216,9 +216,16 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"true|True|TRUE|false|False|FALSE"), list("tTfF"))
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][-+]?\d+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"),
-    list("-+0123456789."),
-)
+class _Dumper(yaml.SafeDumper):
+    """Quotes the text that :class:`_Loader` would read as something else."""
+
+
+for _class in (_Loader, _Dumper):
+    _class.add_implicit_resolver(
+        "tag:yaml.org,2002:bool", re.compile(r"true|True|TRUE|false|False|FALSE"), list("tTfF")
+    )
+    _class.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"[-+]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][-+]?\d+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"),
+        list("-+0123456789."),
+    )

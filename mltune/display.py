@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -25,8 +26,10 @@ class Display(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None: ...
 
-    def study_started(self, config: StudyConfig, run_id: str, notes: list[str], finished: int) -> None:
-        """The parent run is open; so many trials are finished by earlier sessions."""
+    def study_started(
+        self, config: StudyConfig, run_id: str, notes: list[str], finished: Sequence[FrozenTrial]
+    ) -> None:
+        """The parent run is open; some trials may be finished by earlier sessions."""
 
     def trial_changed(self, trial: FrozenTrial) -> None:
         """A trial was given to a worker, or its end is written."""
@@ -65,14 +68,16 @@ class _Lines:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         pass
 
-    def study_started(self, config: StudyConfig, run_id: str, notes: list[str], finished: int) -> None:
+    def study_started(
+        self, config: StudyConfig, run_id: str, notes: list[str], finished: Sequence[FrozenTrial]
+    ) -> None:
         trials = f"{config.n_trials} trials" if config.n_trials is not None else "trials until the timeout"
         self._print(
             f"study {config.name}: {trials}, engine {config.engine}, algorithm {config.algorithm}, "
             f"scheduler {config.scheduler}, seed {config.seed}, run {run_id}"
         )
         if finished:
-            self._print(f"resumed: {finished} trials are finished")
+            self._print(f"resumed: {len(finished)} trials are finished")
         for note in notes:
             self.note(note)
 
@@ -118,22 +123,29 @@ class _Terminal(_Lines):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._progress.stop()
 
-    def study_started(self, config: StudyConfig, run_id: str, notes: list[str], finished: int) -> None:
+    def study_started(
+        self, config: StudyConfig, run_id: str, notes: list[str], finished: Sequence[FrozenTrial]
+    ) -> None:
         super().study_started(config, run_id, notes, finished)
         self._direction = config.direction
-        self._task = self._progress.add_task(config.name, total=config.n_trials, completed=finished, best="")
+        self._task = self._progress.add_task(config.name, total=config.n_trials, completed=len(finished), best="")
+        for trial in finished:
+            self._show_best(trial)
         self._progress.start()
 
     def trial_changed(self, trial: FrozenTrial) -> None:
-        if trial.state is TrialState.RUNNING:
+        if not trial.finished:
             return
         if trial.state is TrialState.FAILED:
             self._print(describe(trial))
+        self._show_best(trial)
+        self._progress.advance(self._task)
+
+    def _show_best(self, trial: FrozenTrial) -> None:
         value = trial.value if trial.state is TrialState.COMPLETE else None
         if value is not None and self._direction.better(value, self._best):
             self._best = value
             self._progress.update(self._task, best=f"best {value:g} (trial {trial.number})")
-        self._progress.advance(self._task)
 
     def study_completed(self, result: StudyResult) -> None:
         self._progress.stop()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -71,6 +71,7 @@ class StudyDriver:
         direction: Which values are better.
         seed: The study's seed.
         watcher: Told of what happens to trials.
+        attend: Called about once a second.
         signals: The first one lets running trials end within a short grace, the second ends all at once.
     """
 
@@ -85,6 +86,7 @@ class StudyDriver:
         direction: Direction,
         seed: int,
         watcher: Watcher,
+        attend: Callable[[], None],
         signals: Signals,
     ) -> None:
         self._tracker = tracker
@@ -95,13 +97,13 @@ class StudyDriver:
         self._direction = direction
         self._seed = seed
         self._watcher = watcher
+        self._attend = attend
         self._signals = signals
         self._running: dict[int, _Running] = {}
         self._done = {trial.number for trial in attempts.finished()}
         self._next = 0
         self._states: list[TrialState] = []  # of the trials that ended in this session
         self._stop_at: float | None = None
-        self._trouble: str | None = None
         self.trials: list[FrozenTrial] = list(attempts.finished())
         self.best = best_of(self.trials, direction)
         self.last_error: str | None = None
@@ -118,13 +120,14 @@ class StudyDriver:
         self._start_attempt(number, params)
 
     def wait(self) -> Report | FrozenTrial | None:
-        while self._settled() and self._running:
+        self._look_around()
+        while self._running:
             message = self._executor.next(_LOOK_AROUND)
-            if message is None:
-                continue
-            event = self._on_end(message) if isinstance(message, Ended) else self._on_report(message)
-            if event is not None:
-                return event
+            if message is not None:
+                event = self._on_end(message) if isinstance(message, Ended) else self._on_report(message)
+                if event is not None:
+                    return event
+            self._look_around()
         return None
 
     def answer(self, report: Report, *, stop: bool) -> None:
@@ -140,30 +143,21 @@ class StudyDriver:
                 del self._running[running.frozen.number]
                 self._tracker.drop_trial(running.frozen)
 
-    def tell_trouble(self) -> None:
-        """Let the user know when the store stops to answer, and when it answers again."""
-        before, now = self._trouble, self._tracker.trouble
-        self._trouble = now
-        if before is None and now is not None:
-            self._watcher.note(f"the tracking store does not answer, results wait in memory: {now}")
-        elif before is not None and now is None:
-            self._watcher.note("the tracking store answers again")
-
     def _asking(self) -> bool:
         """Whether trials may still be started."""
         timeout = self._budget.timeout
         in_time = timeout is None or self._tracker.elapsed < timeout
         return in_time and not self.gave_up and self._signals.received is None
 
-    def _settled(self) -> bool:
-        """Attend to all but the workers' messages; True.
+    def _look_around(self) -> None:
+        """Attend to all but the workers' messages.
 
         Raises:
             Stop: A signal came, and its grace is over.
             StoreError: The record cannot be written.
         """
         self._tracker.settle()
-        self.tell_trouble()
+        self._attend()
         if self._signals.received is not None:
             self._heed(self._signals.received)
         timeout, grace = self._budget.timeout, self._budget.grace
@@ -171,7 +165,6 @@ class StudyDriver:
             self._watcher.note(f"the timeout is over since {grace:g} s: the trials that still run are interrupted")
             self._executor.close()
             self.interrupt()
-        return True
 
     def _heed(self, signum: int) -> None:
         now = time.monotonic()
@@ -215,10 +208,9 @@ class StudyDriver:
 
     def _on_report(self, message: Reported) -> Report | None:
         running = self._running.get(message.number)
-        if running is None:
+        if running is None or running.frozen.run_id is None:
             return None  # a thread that the objective left behind
         run_id = running.frozen.run_id
-        assert run_id is not None
         self._tracker.log_report(run_id, message.step, message.metrics, message.timestamp)
         running.metrics.update(message.metrics)
         if self._metric not in message.metrics:

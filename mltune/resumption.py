@@ -14,8 +14,9 @@ from mltune.config import StudyConfig, read_yaml, validate
 from mltune.display import Display, make_display
 from mltune.errors import RequestError
 from mltune.execution import ObjectiveRef
+from mltune.plan import Objective, Plan, settle
 from mltune.result import StudyResult
-from mltune.session import Objective, Plan, carry_out, settle
+from mltune.session import carry_out
 from mltune.space import Params, SearchSpace
 from mltune.study import source
 from mltune.tracking import connect, store
@@ -102,21 +103,21 @@ def resume_study(
     where = [folder, record.tags.get("folder"), "."]
     found = _objective(objective or config.objective, config, [Path(each) for each in where if each is not None])
     config, engine, settled = settle(config)
-    if (finished := _finished(record, before, config)) is not None:
+    if (finished := _finished(record, config)) is not None:
         display.note(f"study {run_id} is finished and was left as it is: {finished}")
         return _result(record, config)
-    plan = Plan(config=config, engine=engine, objective=found, notes=notes + settled, past=record)
+    plan = Plan(config=config, engine=engine, objective=found, notes=notes + settled, past=record, steal=steal)
     return carry_out(plan, display)
 
 
 def _leave_project_run(run_id: str) -> None:
     """The run that ``mlflow run`` made must be the study's; it is no run of the objective's in any case."""
-    given = os.environ.pop("MLFLOW_RUN_ID", None)
-    if given not in (None, run_id):
+    if os.environ.get("MLFLOW_RUN_ID", run_id) != run_id:
         raise RequestError(
             f"`mlflow run -e resume` must be given the study's run as --run-id too, "
             f"or it makes a run of its own: --run-id {run_id} -P run_id={run_id}"
         )
+    os.environ.pop("MLFLOW_RUN_ID", None)
 
 
 def _check_free(record: StudyRecord, *, steal: bool) -> list[str]:
@@ -177,8 +178,6 @@ def _with_old_points(config: StudyConfig, before: StudyConfig, record: StudyReco
     Raises:
         RequestError: A finished trial would not be a point of the space.
     """
-    if json.dumps(config.space.to_dict()) == json.dumps(before.space.to_dict()):
-        return config
     attempts = Attempts(config.retries, record.attempts)
     finished = attempts.finished()
     wrong = [
@@ -187,12 +186,12 @@ def _with_old_points(config: StudyConfig, before: StudyConfig, record: StudyReco
     if wrong:
         raise RequestError(
             [
-                f"the new space must hold all finished trials, but trial {trial.number} is not in it ({faults[0]}): "
+                f"the space must hold all finished trials, but trial {trial.number} is not in it ({faults[0]}): "
                 f"keep what old trials need, or begin a new study with `mltune run`"
                 for trial, faults in wrong[:_SHOWN]
             ]
         )
-    if config.algorithm.name != "grid":
+    if config.algorithm.name != "grid" or json.dumps(config.space.to_dict()) == json.dumps(before.space.to_dict()):
         return config
     again = [trial for trial in attempts.unfinished() if not config.space.faults(trial.params)]
     return config.model_copy(update={"initial": _taken(config, [*finished, *again])})
@@ -227,7 +226,7 @@ def _objective(
     return ObjectiveRef.parse(objective, next(has_it, folders[0]))
 
 
-def _finished(record: StudyRecord, before: StudyConfig, config: StudyConfig) -> str | None:
+def _finished(record: StudyRecord, config: StudyConfig) -> str | None:
     """What a finished study has used up; None where the study is to go on."""
     if record.tags.get("state") != TrialState.COMPLETE:
         return None
@@ -235,9 +234,7 @@ def _finished(record: StudyRecord, before: StudyConfig, config: StudyConfig) -> 
     elapsed = float(record.tags.get("elapsed_s", 0.0))
     if config.timeout is not None and elapsed >= config.timeout:
         return f"its {config.timeout:g} s are over; a larger --timeout extends it"
-    extended = (config.n_trials, config.timeout) != (before.n_trials, before.timeout)
-    left = config.n_trials is None or any(number not in finished for number in range(config.n_trials))
-    if extended and left:
+    if config.n_trials is None or any(number not in finished for number in range(config.n_trials)):
         return None
     return f"it has {len(finished)} trials; a larger --n-trials extends it"
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import secrets
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeVar
 
 from mlflow.exceptions import MlflowException
@@ -15,78 +14,23 @@ from mltune.attempts import Attempts
 from mltune.config import StudyConfig
 from mltune.display import Display
 from mltune.driver import Budget, StudyDriver
-from mltune.engines import Engine, Search, count_points, create_engine
 from mltune.errors import RequestError, StudyFailedError, StudyInterrupted
 from mltune.execution import Executor, ExecutorLostError, Isolation, ObjectiveRef, Setup
+from mltune.plan import Plan, how_to_go_on
 from mltune.result import StudyResult, no_model
 from mltune.signals import Signals, Stop
-from mltune.tracking import connect, reconcile, registry, runs, store, tags
+from mltune.tracking import connect, reconcile, registry, runs, store
 from mltune.tracking.connect import Store
 from mltune.tracking.registry import Registration
 from mltune.tracking.runs import Tracker
 from mltune.tracking.store import StudyRecord
 from mltune.tracking.trouble import LeaseLostError, StoreError, sentence, store_error
-from mltune.trial import FrozenTrial, Trial, TrialState
+from mltune.trial import FrozenTrial, TrialState
 
 T = TypeVar("T")
 
 _UNLIMITED = 10**9  # trials, where only a timeout ends the study
 _CLOSE_GRACE = 10.0  # seconds for the last writes of a study that ends early
-
-Objective = Callable[[Trial], "float | Mapping[str, float]"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """A study with nothing left open.
-
-    Attributes:
-        notes: What the user should know of the choices that were made.
-        past: The record of a study that goes on, None for a new one.
-    """
-
-    config: StudyConfig
-    engine: Engine
-    objective: ObjectiveRef | bytes | Objective
-    notes: list[str]
-    past: StudyRecord | None = None
-
-
-def settle(config: StudyConfig) -> tuple[StudyConfig, Engine, list[str]]:
-    """The request with nothing left open, its engine, and what the user should know of the choices.
-
-    Raises:
-        RequestError: It cannot be met.
-    """
-    tags.check_fits(config.space)
-    seed = secrets.randbelow(2**31) if config.seed is None else config.seed
-    search = Search(
-        space=config.space,
-        direction=config.direction,
-        seed=seed,
-        algorithm=config.algorithm,
-        scheduler=config.scheduler,
-        initial=tuple(config.space.coerce(point) for point in config.initial),
-    )
-    engine = create_engine(config.engine, search, config.n_trials)
-    algorithm = engine.search.algorithm
-    notes = [] if algorithm == config.algorithm else [f"algorithm auto is {algorithm} here"]
-    if config.space.conditional and (note := engine.algorithms[algorithm.name].note):
-        notes.append(note)
-    n_trials = config.n_trials
-    available = count_points(engine.search)
-    if available is not None:
-        if n_trials is not None and n_trials > available:
-            notes.append(
-                f"algorithm {algorithm.name} has {available} points, so n_trials is {available}, not {n_trials}"
-            )
-        n_trials = min(n_trials or available, available)
-    if n_trials is None and config.timeout is None:
-        raise RequestError(f"`n_trials` or `timeout` must be given where the algorithm is {algorithm.name}")
-    if config.isolation is Isolation.NONE and config.trial_timeout is not None:
-        raise RequestError("`trial_timeout` needs a process of its own, but got `isolation: none`: drop one of them")
-    settled = {"seed": seed, "algorithm": algorithm, "n_trials": n_trials, "initial": engine.search.initial}
-    return config.model_copy(update=settled), engine, notes
 
 
 def carry_out(plan: Plan, display: Display) -> StudyResult:
@@ -117,7 +61,8 @@ def carry_out(plan: Plan, display: Display) -> StudyResult:
                 result = session.conclude(there)
             display.study_completed(result)
         finally:
-            display.study_ended(tracker.run_id, there.uri, tracker.experiment_id)
+            if tracker.run_id:
+                display.study_ended(tracker.run_id, there.uri, tracker.experiment_id)
         return result
 
 
@@ -178,6 +123,7 @@ class _Session:
         self._signals = signals
         self._display = display
         self._driver: StudyDriver | None = None
+        self._trouble: str | None = None
 
     @property
     def driver(self) -> StudyDriver:
@@ -195,13 +141,17 @@ class _Session:
         else:
             attempts = self._go_on(there, past, study_yaml)
         self._driver = self._make_driver(attempts)
-        self._display.study_started(config, tracker.run_id, self._plan.notes, len(attempts.finished()))
+        self._display.study_started(config, tracker.run_id, self._plan.notes, attempts.finished())
 
     def _go_on(self, there: Store, past: StudyRecord, study_yaml: str) -> Attempts:
         """Take the study over; the attempts of its earlier sessions."""
         config, tracker, study = self._config, self._tracker, past.run_id
-        self._do(lambda: reconcile.take_over(there.client, study))
-        tracker.run_id = study
+
+        def take() -> None:
+            reconcile.take_over(there.client, study, steal=self._plan.steal)
+            tracker.take_study(study, float(past.tags.get("elapsed_s", 0.0)))
+
+        self._do(take)
         last_heard = past.lease.renewed if past.lease is not None else 0.0
         self._do(lambda: reconcile.reconcile(there.client, study, last_heard))
         record = self._do(lambda: store.read_study(there.client, study))
@@ -213,8 +163,7 @@ class _Session:
         known = [replace(trial, params=config.space.coerce(trial.params)) for trial in (*finished, *again)]
         valid = [trial for trial in known if not config.space.faults(trial.params)]
         self._plan.engine.rebuild(sorted(valid, key=lambda trial: trial.number))
-        elapsed = float(record.tags.get("elapsed_s", 0.0))
-        self._do(lambda: tracker.resume_study(study, self._tags(study_yaml), study_yaml, elapsed))
+        self._do(lambda: tracker.resume_study(self._tags(study_yaml), study_yaml))
         best = store.best_of(finished, config.direction)
         if best is not None and record.tags.get("best_run_id") != best.run_id:
             tracker.log_best(best)
@@ -225,9 +174,17 @@ class _Session:
         return self._tracker.do(call, self._check)
 
     def _check(self) -> None:
-        if self._driver is not None:
-            self._driver.tell_trouble()
+        self._tell_trouble()
         self._signals.check()
+
+    def _tell_trouble(self) -> None:
+        """Let the user know when the store stops to answer, and when it answers again."""
+        before, now = self._trouble, self._tracker.trouble
+        self._trouble = now
+        if before is None and now is not None:
+            self._display.note(f"the tracking store does not answer, results wait in memory: {now}")
+        elif before is not None and now is None:
+            self._display.note("the tracking store answers again")
 
     def _make_driver(self, attempts: Attempts) -> StudyDriver:
         config = self._config
@@ -246,6 +203,7 @@ class _Session:
             direction=config.direction,
             seed=config.seed,
             watcher=self._display,
+            attend=self._tell_trouble,
             signals=self._signals,
         )
 
@@ -273,13 +231,13 @@ class _Session:
             yield
         except BaseException as error:
             written = self._close_early(error)
-            run_id = self._tracker.run_id
+            run_id = self._tracker.run_id or (self._plan.past.run_id if self._plan.past is not None else "")
             if isinstance(error, Stop):
-                raise StudyInterrupted(error.signum, run_id, how_to_go_on(self._plan, run_id)) from None
+                raise StudyInterrupted(error.signum, run_id or None, how_to_go_on(self._plan, run_id)) from None
             if isinstance(error, LeaseLostError):
                 raise StudyFailedError(str(error), run_id) from None
             if isinstance(error, (ExecutorLostError, StoreError, MlflowException)):
-                raise StudyFailedError(self._why_cut_off(error, written=written), run_id) from error
+                raise StudyFailedError(self._why_cut_off(error, run_id, written=written), run_id) from error
             raise
         self._tracker.close(self._config.store_timeout)
 
@@ -299,9 +257,11 @@ class _Session:
             StudyFailedError: There is no best trial, or its model could not be registered.
         """
         config, driver, tracker = self._config, self.driver, self._tracker
+        self._do(lambda: None)  # all trials are written
+        tracker.settle()
         best = driver.best
-        if best is None:
-            raise StudyFailedError(_why_none(driver), tracker.run_id)
+        if best is None or driver.gave_up:
+            raise StudyFailedError(_why_failed(driver), tracker.run_id)
         registration = None
         if config.register_as is not None:
             try:
@@ -336,19 +296,12 @@ class _Session:
 
         return self._do(register)
 
-    def _why_cut_off(self, error: Exception, *, written: bool) -> str:
+    def _why_cut_off(self, error: Exception, run_id: str, *, written: bool) -> str:
         said = error if isinstance(error, ExecutorLostError) else store_error(error)
         if self._driver is None and self._plan.past is None:
             return f"{said}; the study had not begun"
         open_runs = "" if written else " (runs that are still open are closed then)"
-        return f"{said}; go on with: {how_to_go_on(self._plan, self._tracker.run_id)}{open_runs}"
-
-
-def how_to_go_on(plan: Plan, run_id: str) -> str:
-    """What to type to resume a study."""
-    if isinstance(plan.objective, ObjectiveRef):
-        return f"mltune resume {run_id}"
-    return f'mltune.resume("{run_id}", objective)'
+        return f"{said}; go on with: {how_to_go_on(self._plan, run_id)}{open_runs}"
 
 
 def _why(error: BaseException) -> str | None:
@@ -359,7 +312,9 @@ def _why(error: BaseException) -> str | None:
     return f"{type(error).__name__}: {error}"
 
 
-def _why_none(driver: StudyDriver) -> str:
+def _why_failed(driver: StudyDriver) -> str:
+    if driver.gave_up and driver.best is not None:
+        return f"the first trials since the study was resumed all failed; the last one: {driver.last_error}"
     if not driver.trials:
         return "no trial was started before the timeout"
     failed = sum(trial.state is TrialState.FAILED for trial in driver.trials)

@@ -44,7 +44,7 @@ class Signals:
 
     def __exit__(self, *_: object) -> None:
         for signum, handler in self._before.items():
-            signal.signal(signum, handler)
+            signal.signal(signum, signal.SIG_DFL if handler is None else handler)  # None: it was not Python's
 
     def check(self) -> None:
         """Raise if a signal came.

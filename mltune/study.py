@@ -11,8 +11,9 @@ from mltune.config import StudyConfig, validate
 from mltune.display import Display, make_display
 from mltune.errors import ObjectiveError
 from mltune.execution import Isolation, ObjectiveRef
+from mltune.plan import Objective, Plan, settle
 from mltune.result import StudyResult
-from mltune.session import Objective, Plan, carry_out, settle
+from mltune.session import carry_out
 from mltune.space import Params, SearchSpace
 from mltune.trial import Direction
 

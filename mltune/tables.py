@@ -50,13 +50,14 @@ def engine_table(engines: Iterable[EngineInfo]) -> Table:
 
 
 def _spell_state(record: StudyRecord) -> str:
-    """The state, and what to type where a study is to be resumed."""
+    """The state, and what to type where a study can be resumed."""
     state = record.tags.get("state", "UNKNOWN")
-    if state == TrialState.RUNNING and not record.is_driven:
-        return f"{state}, but its driver is gone (go on with: mltune resume {record.run_id})"
-    if state == TrialState.INTERRUPTED:
-        return f"{state} (go on with: mltune resume {record.run_id})"
-    return state
+    if state == TrialState.COMPLETE or record.is_driven:
+        return state
+    gone = ", but its driver is gone" if state == TrialState.RUNNING else ""
+    by_name = "folder" in record.tags
+    how = f"mltune resume {record.run_id}" if by_name else f'mltune.resume("{record.run_id}", objective)'
+    return f"{state}{gone} (go on with: {how})"
 
 
 def _rank(trial: FrozenTrial, direction: Direction) -> tuple[bool, float, int]:

@@ -23,6 +23,7 @@ FLOORS: dict[str, int] = {
     "config": 3,
     "display": 3,
     "driver": 3,
+    "plan": 3,
     "result": 3,
     "resumption": 3,
     "session": 3,

@@ -42,7 +42,8 @@ class LocalExecutor(Executor):
 
     def start(self, setup: Setup) -> None:
         self._setup = setup
-        self._workers = [self._spawn() for _ in range(self._n_jobs)]
+        for _ in range(self._n_jobs):
+            self._workers.append(self._spawn())  # one by one: a signal may come in between
         first = self._workers[0]
         try:
             first.await_ready()

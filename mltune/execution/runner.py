@@ -61,7 +61,8 @@ class Runner:
         if thread.is_alive():
             return Ended(task.number, TimedOut(_where(thread)))
         faulthandler.cancel_dump_traceback_later()
-        return Ended(task.number, outcome[0])
+        nothing = Raised("the objective's error cannot be shown", "the objective raised what cannot be shown\n")
+        return Ended(task.number, outcome[0] if outcome else nothing)
 
     def _attached(self, task: Task) -> Returned | Pruned | Raised:
         services = _Services(self._setup, task, self._report)

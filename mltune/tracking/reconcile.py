@@ -11,7 +11,7 @@ from mlflow.entities import Param, Run
 
 from mltune.errors import RequestError
 from mltune.tracking.lease import Lease
-from mltune.tracking.runs import close_children
+from mltune.tracking.runs import close_children, twins
 from mltune.tracking.store import parent_run, trial_runs
 from mltune.tracking.tags import STATUS, own_tags, to_tags
 from mltune.trial import TrialState
@@ -19,15 +19,26 @@ from mltune.trial import TrialState
 _HESITATION = 0.5  # seconds in which another one who resumes the study at this moment shows
 
 
-def take_over(client: MlflowClient, study: str) -> None:
-    """Make a study that nobody drives ours.
+def take_over(client: MlflowClient, study: str, *, steal: bool) -> None:
+    """Make a study that nobody drives ours; may be called again.
 
     MLflow cannot compare and set a tag, so of two who come at the same moment the later writer has it.
 
+    Args:
+        client: A client of the store.
+        study: The parent run.
+        steal: Whether to take it from a driver that is alive.
+
     Raises:
-        RequestError: Another process was the later one.
+        RequestError: Another process drives it, or was the later one.
     """
     mine = Lease.mine()
+    record = own_tags(client.get_run(study))
+    other = Lease.parse(record.get("lease"))
+    if other is not None and other.same_driver(mine):
+        other = None
+    if not steal and record.get("state") == TrialState.RUNNING and other is not None and other.is_held(study):
+        raise RequestError(f"study {study} has been resumed by another process meanwhile: leave it to that one")
     client.log_batch(study, tags=to_tags({"lease": str(mine), "state": str(TrialState.RUNNING)}))
     time.sleep(_HESITATION)
     tags = own_tags(client.get_run(study))
@@ -55,6 +66,9 @@ def reconcile(client: MlflowClient, study: str, last_heard: float) -> None:
         last_heard: When the last driver said that it lives, in seconds since 1970.
     """
     parent = parent_run(client, study)
+    for twin in twins(client, parent.info.experiment_id, own_tags(parent).get("uid", "")):
+        if twin != study:
+            client.delete_run(twin)
     by_uid: dict[str, list[Run]] = {}
     for run in trial_runs(client, parent):
         by_uid.setdefault(own_tags(run)["uid"], []).append(run)

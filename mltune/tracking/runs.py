@@ -7,6 +7,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
@@ -29,6 +30,7 @@ T = TypeVar("T")
 
 PRIMARY_METRIC = "mlflow.experiment.primaryMetric.name"
 
+_BATCH = 900  # metrics in one call; MLflow takes 1,000 entries
 _FLUSH_INTERVAL = 1.0  # seconds between the writes of one trial's reports
 
 
@@ -100,17 +102,19 @@ class Tracker:
         self._client.set_experiment_tag(self.experiment_id, PRIMARY_METRIC, self._metric)
         self._open(0.0)
 
-    def resume_study(self, run_id: str, tags: Mapping[str, str], study_yaml: str, elapsed: float) -> None:
-        """Go on with a study that is ours already, see :func:`mltune.tracking.reconcile.take_over`.
+    def take_study(self, run_id: str, elapsed: float) -> None:
+        """Keep a study that is ours since now, see :func:`mltune.tracking.reconcile.take_over`.
 
         Args:
             run_id: The parent run.
-            tags: As in :meth:`start_study`.
-            study_yaml: Likewise.
             elapsed: Seconds that the study has been running before.
         """
         self.run_id = run_id
         self._open(elapsed)
+
+    def resume_study(self, tags: Mapping[str, str], study_yaml: str) -> None:
+        """Say what a study that was taken is from now on; the arguments are those of :meth:`start_study`."""
+        self._renew()
         self._write_study(tags, study_yaml)
 
     def start_trial(self, trial: FrozenTrial, first: str | None, then: Callable[[str], None]) -> None:
@@ -165,7 +169,10 @@ class Tracker:
         metrics, tags, now = buffer.take() + _final(trial, buffer), to_tags(_end_tags(trial)), _now()
         if trial.state is TrialState.INTERRUPTED or trial.reason in (Reason.TIMEOUT, Reason.WORKER_DIED):
             self._writer.put(lambda: close_children(client, self.experiment_id, run_id))
-        self._writer.put(lambda: client.log_batch(run_id, metrics=metrics, tags=tags))
+        while len(metrics) > _BATCH:  # in calls of their own: of a large one MLflow writes the tags first
+            self._log_metrics(run_id, metrics[:_BATCH])
+            metrics = metrics[_BATCH:]
+        self._writer.put(partial(client.log_batch, run_id, metrics=metrics, tags=tags))
         self._writer.put(lambda: client.set_terminated(run_id, STATUS[trial.state], now), lambda _: then())
 
     def drop_trial(self, trial: FrozenTrial) -> None:
@@ -217,13 +224,14 @@ class Tracker:
 
     def close(self, grace: float) -> bool:
         """Write what is left, in so many seconds at most; whether all is written."""
+        written = self._writer.close(grace)
         HELD.discard(self.run_id)
-        return self._writer.close(grace)
+        return written
 
     def _write_study(self, tags: Mapping[str, str], study_yaml: str) -> None:
         wanted = {"kind": "study", **tags, "state": "RUNNING", "lease": str(Lease.mine())}
-        self._client.log_batch(self.run_id, tags=to_tags(wanted))
         self._log_text(self.run_id, "study.yaml", study_yaml)
+        self._client.log_batch(self.run_id, tags=to_tags(wanted))  # last: what says that it is a study can be resumed
 
     def _open(self, elapsed: float) -> None:
         self._opened, self._elapsed = time.monotonic(), elapsed
@@ -314,6 +322,8 @@ def project_run(client: MlflowClient) -> Run | None:
     try:
         return client.get_run(run_id)
     except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
         raise StoreUnavailableError(
             f"MLFLOW_RUN_ID must name a run of this store, but there is no run '{run_id}': unset it"
         ) from error

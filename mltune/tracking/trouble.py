@@ -81,7 +81,7 @@ def answering() -> Iterator[None]:
     """
     try:
         yield
-    except MlflowException as error:
+    except (MlflowException, OSError) as error:
         raise StoreUnavailableError(f"the tracking store must answer, but: {sentence(error)}") from error
 
 
@@ -89,7 +89,7 @@ def store_error(error: Exception) -> StoreError:
     """The sentence that a study ends with."""
     if isinstance(error, StoreError):
         return error
-    said = sentence(error)
-    if is_transient(error):
-        return StoreError(f"the tracking store did not come back within `store_timeout`: {said}")
-    return StoreError(f"the tracking store failed: {said}")
+    what = "did not come back within `store_timeout`" if is_transient(error) else "failed"
+    found = StoreError(f"the tracking store {what}: {sentence(error)}")
+    found.__cause__ = error
+    return found

@@ -12,6 +12,9 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from mlflow.exceptions import MlflowException
+
+from mltune.errors import MltuneError
 from mltune.tracking.trouble import LeaseLostError, StoreError, is_transient, sentence, store_error
 
 T = TypeVar("T")
@@ -145,10 +148,16 @@ class Writer:
     def _give_up(self, call: _Call, error: Exception) -> None:
         """Whoever waits for the call hears of it; else, or if nothing may be written any more, the driver does."""
         if call.future is not None:
-            call.future.set_exception(store_error(error) if is_transient(error) else error)
+            call.future.set_exception(self._for_caller(error))
         if self._failure is None and (call.future is None or isinstance(error, LeaseLostError)):
             self._failure = store_error(error)
             self._wake()
+
+    @staticmethod
+    def _for_caller(error: Exception) -> Exception:
+        """An error that callers know."""
+        known = isinstance(error, (MltuneError, MlflowException)) and not is_transient(error)
+        return error if known else store_error(error)
 
     def _tell(self, trouble: str | None) -> None:
         changed = (trouble is None) != (self.trouble is None)

@@ -1,0 +1,142 @@
+"""Resuming where records, drivers or spaces are at their edges."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run, ViewType
+
+import mltune
+from mltune import Categorical, Float
+from tests.drivers import Drivers, kill, wait_for
+
+SPACE = {"x": Float(0.0, 1.0)}
+
+
+def tune(objective: Any, space: Any = SPACE, **arguments: Any) -> mltune.StudyResult:
+    defaults: dict[str, Any] = {"direction": "minimize", "algorithm": "random", "n_trials": 4, "seed": 1}
+    return mltune.tune(objective, space, **defaults | {"isolation": "none", "quiet": True} | arguments)
+
+
+def trials(client: MlflowClient, study: str, view: int = ViewType.ACTIVE_ONLY) -> list[Run]:
+    return client.search_runs(["0"], f"tags.`mltune.study` = '{study}'", view)
+
+
+SLOW_IMPORT = """
+import os, time
+if os.path.exists("slow"):
+    open(f"importing-{os.getpid()}", "w").close()
+    time.sleep(3)
+def train(trial):
+    with open("begun", "a") as file:
+        file.write("x")
+    time.sleep(0.4)
+    return trial.params["x"]
+"""
+
+BEGIN = """
+import mltune
+mltune.tune("late:train", {"x": mltune.Float(0, 1)}, direction="minimize", algorithm="random", n_trials=9, seed=1,
+            isolation="none")
+"""
+
+
+def test_of_two_that_resume_one_study_one_gives_way(drivers: Drivers, client: MlflowClient) -> None:
+    (drivers.folder / "late.py").write_text(SLOW_IMPORT)
+    begun = drivers.folder / "begun"
+    pid = drivers.start(BEGIN)
+    wait_for(lambda: begun.exists() and len(begun.read_text()) >= 3)
+    kill(pid)
+    (parent,) = client.search_runs(["0"], "tags.`mltune.kind` = 'study'")
+    study = parent.info.run_id
+    (drivers.folder / "slow").touch()
+    resume = f"import sys; from mltune.cli import main; main(['resume', '{study}'])"
+    first = drivers.start(resume)
+    second = drivers.start(resume)
+    assert sorted([drivers.wait(first), drivers.wait(second)]) == [0, 2], drivers.log.read_text()
+    assert len(list(drivers.folder.glob("importing-*"))) == 2
+    assert "leave it to that one" in drivers.log.read_text()
+    complete = [run for run in trials(client, study) if run.data.tags["mltune.state"] == "COMPLETE"]
+    assert Counter(int(run.data.tags["mltune.number"]) for run in complete) == Counter(range(9))
+
+
+def test_a_run_made_twice_and_one_never_used_are_deleted(drivers: Drivers, client: MlflowClient) -> None:
+    (drivers.folder / "late.py").write_text(SLOW_IMPORT)
+    begun = drivers.folder / "begun"
+    pid = drivers.start(BEGIN)
+    wait_for(lambda: begun.exists() and len(begun.read_text()) >= 3)
+    kill(pid)
+    (parent,) = client.search_runs(["0"], "tags.`mltune.kind` = 'study'")
+    study = parent.info.run_id
+    (flying,) = [run for run in trials(client, study) if run.data.tags["mltune.state"] == "RUNNING"]
+    number = int(flying.data.tags["mltune.number"])
+    twin = client.create_run("0", tags=flying.data.tags)
+    reserved = {
+        "mltune.kind": "trial", "mltune.study": study, "mltune.number": str(number + 1),
+        "mltune.uid": f"{study}-{number + 1}-1", "mltune.state": "RUNNING",
+    }  # fmt: skip
+    unused = client.create_run("0", tags=reserved)
+    parents_twin = client.create_run("0", tags={"mltune.uid": parent.data.tags["mltune.uid"]})
+    assert drivers.run(f"import mltune; mltune.resume('{study}')") == 0, drivers.log.read_text()
+    deleted = {run.info.run_id for run in client.search_runs(["0"], "", ViewType.DELETED_ONLY)}
+    assert deleted == {twin.info.run_id, unused.info.run_id, parents_twin.info.run_id}
+    assert client.get_run(flying.info.run_id).data.tags["mltune.state"] == "INTERRUPTED"
+    assert client.search_runs(["0"], "attributes.status = 'RUNNING'") == []
+    complete = [run for run in trials(client, study) if run.data.tags["mltune.state"] == "COMPLETE"]
+    assert Counter(int(run.data.tags["mltune.number"]) for run in complete) == Counter(range(9))
+
+
+def test_a_resumed_study_that_only_fails_can_be_resumed_again(client: MlflowClient) -> None:
+    def broken(trial: mltune.Trial) -> float:
+        raise ValueError("no data")
+
+    study = tune(lambda trial: trial.params["x"]).run_id
+    with pytest.raises(mltune.StudyFailedError, match=r"since the study was resumed all failed; .* no data"):
+        mltune.resume(study, broken, n_trials=12, quiet=True)
+    result = mltune.resume(study, lambda trial: trial.params["x"], quiet=True)
+    assert [str(trial.state) for trial in result.trials] == ["COMPLETE"] * 4 + ["FAILED"] * 5 + ["COMPLETE"] * 3
+
+
+def test_choices_stay_text(client: MlflowClient) -> None:
+    def objective(trial: mltune.Trial) -> float:
+        assert isinstance(trial.params["rate"], str)
+        return float(trial.params["rate"])
+
+    space = {"rate": Categorical(["1e-3", "1e3", ".5", "7", "inf"])}
+    points = [{"rate": choice} for choice in ("1e-3", "1e3", ".5", "7")]
+    study = tune(objective, space, algorithm="tpe", initial=points).run_id
+    result = mltune.resume(study, objective, n_trials=8, quiet=True)
+    assert [trial.params for trial in result.trials[:4]] == points
+    assert all(isinstance(trial.params["rate"], str) for trial in result.trials)
+
+
+def test_a_thousand_metrics_of_one_trial(client: MlflowClient) -> None:
+    def objective(trial: mltune.Trial) -> dict[str, float]:
+        for step in range(60):
+            trial.report({"value": step} | {f"m{i}": step for i in range(20)}, step=step)
+        return {"value": 0.25, "final": 7.0}
+
+    (trial,) = tune(objective, n_trials=1).trials
+    run = client.get_run(str(trial.run_id))
+    assert (run.data.metrics["value"], run.data.metrics["final"], run.data.metrics["m19"]) == (0.25, 7.0, 59.0)
+    assert "duration_s" in run.data.metrics
+    for name in ("m0", "m19"):
+        assert [metric.value for metric in client.get_metric_history(run.info.run_id, name)] == list(range(60))
+
+
+def test_artifacts_that_cannot_be_written(client: MlflowClient, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    client.create_experiment("nowhere", artifact_location=str(tmp_path / "file" / "artifacts"))
+    with pytest.raises(mltune.StudyFailedError, match=r"^the tracking store failed: .*Not a directory"):
+        tune(lambda trial: 1.0, experiment_name="nowhere")
+
+
+def test_time_that_was_used_stays_used(client: MlflowClient) -> None:
+    study = tune(lambda trial: trial.params["x"]).run_id
+    client.set_tag(study, "mltune.elapsed_s", "1000.0")
+    mltune.resume(study, lambda trial: trial.params["x"], n_trials=5, quiet=True)
+    assert float(client.get_run(study).data.tags["mltune.elapsed_s"]) >= 1000.0
