@@ -22,7 +22,7 @@ demo: install
 	@echo "    $(VENV)/bin/mlflow ui        then open http://127.0.0.1:5000"
 
 test: install
-	$(PYTHON) -m pytest -m "not slow and not chaos" -n 2 --dist loadfile
+	$(PYTHON) -m pytest -m "not slow and not chaos" -n 3 --dist loadfile
 
 # Minutes long: a fresh environment for `mlflow run`, every scikit-learn estimator, real training of whole grids.
 test-slow: install

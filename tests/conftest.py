@@ -114,7 +114,7 @@ def predict_elsewhere(tracking_uri: str, tmp_path: Path) -> Predict:
     return predict
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def warm() -> Iterator[Zygote]:
     """The process that drivers are forked from."""
     with zygote() as process:

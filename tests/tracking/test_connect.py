@@ -31,6 +31,8 @@ def test_the_default_store_is_mlflows_own(
 
 
 def test_a_database_that_was_there_is_left_as_it_is(tracking_uri: str, chdir: Path) -> None:
+    with closing(sqlite3.connect(chdir / "mlflow.db")) as database:
+        database.execute("PRAGMA journal_mode=DELETE")
     assert connect().uri == tracking_uri
     assert journal_mode(chdir / "mlflow.db") == "delete"
 
