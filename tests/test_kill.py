@@ -135,9 +135,11 @@ def check_done(client: MlflowClient, study: str, n_trials: int, snapshots: list[
     assert parent.data.tags["mltune.best_run_id"] == best.info.run_id
 
 
-def sweep(drivers: Drivers, client: MlflowClient, *, n_trials: int, kills: int, rng: random.Random) -> int:
+def sweep(
+    drivers: Drivers, client: MlflowClient, *, n_trials: int, kills: int, rng: random.Random, engine: str = "optuna"
+) -> int:
     """Kill a study's drivers at random moments, so many times or until it is done; how many were killed."""
-    killed, snapshots, code = 0, [], begin(n_trials)
+    killed, snapshots, code = 0, [], begin(n_trials, engine=engine)
     while killed < kills:
         if drivers.run(KILL_LATER.format(delay=rng.uniform(0.0, 0.6)) + code) == 0:
             break
@@ -153,6 +155,10 @@ def sweep(drivers: Drivers, client: MlflowClient, *, n_trials: int, kills: int, 
 @pytest.mark.parametrize("seed", range(4))
 def test_killed_at_random_moments(seed: int, sweeps: Drivers, client: MlflowClient) -> None:
     assert sweep(sweeps, client, n_trials=40, kills=10, rng=random.Random(seed)) == 10
+
+
+def test_killed_on_ray(sweeps: Drivers, client: MlflowClient) -> None:
+    assert sweep(sweeps, client, n_trials=20, kills=3, rng=random.Random(0), engine="ray") == 3
 
 
 @pytest.mark.chaos

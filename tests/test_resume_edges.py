@@ -45,13 +45,19 @@ mltune.tune("late:train", {"x": mltune.Float(0, 1)}, direction="minimize", algor
 """
 
 
-def test_of_two_that_resume_one_study_one_gives_way(drivers: Drivers, client: MlflowClient) -> None:
+def killed_study(drivers: Drivers, client: MlflowClient) -> Run:
+    """The parent run of a study of nine trials, killed in the third or later."""
     (drivers.folder / "late.py").write_text(SLOW_IMPORT)
     begun = drivers.folder / "begun"
     pid = drivers.start(BEGIN)
     wait_for(lambda: begun.exists() and len(begun.read_text()) >= 3)
     kill(pid)
     (parent,) = client.search_runs(["0"], "tags.`mltune.kind` = 'study'")
+    return parent
+
+
+def test_of_two_that_resume_one_study_one_gives_way(drivers: Drivers, client: MlflowClient) -> None:
+    parent = killed_study(drivers, client)
     study = parent.info.run_id
     (drivers.folder / "slow").touch()
     resume = f"import sys; from mltune.cli import main; main(['resume', '{study}'])"
@@ -65,12 +71,7 @@ def test_of_two_that_resume_one_study_one_gives_way(drivers: Drivers, client: Ml
 
 
 def test_a_run_made_twice_and_one_never_used_are_deleted(drivers: Drivers, client: MlflowClient) -> None:
-    (drivers.folder / "late.py").write_text(SLOW_IMPORT)
-    begun = drivers.folder / "begun"
-    pid = drivers.start(BEGIN)
-    wait_for(lambda: begun.exists() and len(begun.read_text()) >= 3)
-    kill(pid)
-    (parent,) = client.search_runs(["0"], "tags.`mltune.kind` = 'study'")
+    parent = killed_study(drivers, client)
     study = parent.info.run_id
     (flying,) = [run for run in trials(client, study) if run.data.tags["mltune.state"] == "RUNNING"]
     number = int(flying.data.tags["mltune.number"])

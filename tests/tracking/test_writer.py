@@ -145,7 +145,7 @@ def test_calls_after_a_failure_are_made_if_the_store_takes_them(make: Make, stor
 def test_who_waits_for_a_call_hears_of_its_error_and_the_writer_goes_on(make: Make, store: Store) -> None:
     writer = make()
     store.errors = [PermissionError("not yours")]
-    with pytest.raises(PermissionError):
+    with pytest.raises(StoreError, match=r"^the tracking store failed: not yours$"):
         writer.do(store.write("a"), nothing)
     writer.settle()
     assert writer.do(store.write("b"), nothing) == "B"
