@@ -293,7 +293,8 @@ class StudyDriver:
         self._states.append(trial.state)
         self._keep_best(trial)
         first = min(_GIVE_UP_AFTER, self._budget.n_trials)
-        self.gave_up |= self._states[:first] == [TrialState.FAILED] * first
+        all_failed = self._states[:first] == [TrialState.FAILED] * first
+        self.gave_up = all_failed and not {TrialState.COMPLETE, TrialState.PRUNED} & set(self._states)
 
     def _keep_best(self, trial: FrozenTrial) -> None:
         if trial.state is not TrialState.COMPLETE or trial.value is None:
