@@ -159,7 +159,8 @@ class _Session:
         finished = self._do(lambda: store.read_reports(there.client, record, attempts.finished()))
         again = attempts.unfinished()
         if again:
-            self._plan.notes.append(f"{len(again)} trials that were cut off are tried again")
+            numbers = ", ".join(str(trial.number) for trial in again)
+            self._plan.notes.append(f"trials that were cut off are tried again: {numbers}")
         known = [replace(trial, params=config.space.coerce(trial.params)) for trial in (*finished, *again)]
         valid = [trial for trial in known if not config.space.faults(trial.params)]
         self._plan.engine.rebuild(sorted(valid, key=lambda trial: trial.number))
