@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,22 +11,13 @@ import pytest
 from mlflow import MlflowClient
 
 import mltune
-from tests.servers import free_port, mlflow_server
+from tests.servers import tracking_server
 
 
 @pytest.fixture
 def server(chdir: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A tracking server that also serves the artifacts; its address, set in MLflow."""
-    port = str(free_port())
-    address = f"http://127.0.0.1:{port}"
-    environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
-    with mlflow_server(
-        *("server", "--port", port, "--workers", "1"),
-        *("--backend-store-uri", tracking_uri, "--artifacts-destination", str(chdir / "artifacts")),
-        probe=f"{address}/health",
-        folder=chdir,
-        environment=environment | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-    ):
+    with tracking_server(chdir, chdir / "mlflow.db") as (address, _):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         mlflow.set_tracking_uri(address)
         yield address
