@@ -4,7 +4,7 @@ VENV   := .venv
 PYTHON := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
-.PHONY: install demo test test-slow chaos lint format screenshot
+.PHONY: install demo test test-slow chaos bench bench-scale lint format screenshot
 
 install: $(STAMP)
 
@@ -31,6 +31,13 @@ test-slow: install
 # Kills hundreds of drivers and workers at seeded random moments; SEED=7 for other ones.
 chaos: install
 	$(PYTHON) -m pytest -m chaos --timeout 3600
+
+# mltune beside what people use without it: benchmarks/results.md (20 minutes), benchmarks/results-scale.md (longer).
+bench: install
+	$(PYTHON) -m benchmarks
+
+bench-scale: install
+	$(PYTHON) -m benchmarks --scale
 
 lint: install
 	$(VENV)/bin/ruff check .

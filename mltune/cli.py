@@ -37,6 +37,7 @@ def run(
     n_jobs: Annotated[int | None, typer.Option(help="Trials at once.")] = None,
     timeout: Annotated[str | None, typer.Option(help="Start no trial after this: seconds, or such as 10m.")] = None,
     seed: Annotated[int | None, typer.Option(help="Makes the study repeatable.")] = None,
+    models: Annotated[str | None, typer.Option(help="Whose models are kept: all, best or none.")] = None,
     register: Annotated[str | None, typer.Option(help="Register the best model under this name.")] = None,
     experiment_name: Annotated[str | None, typer.Option(help="The MLflow experiment.")] = None,
 ) -> None:
@@ -49,6 +50,7 @@ def run(
         "n_jobs": n_jobs,
         "timeout": timeout,
         "seed": seed,
+        "models": models,
         "register": register,
         "experiment_name": experiment_name,
     }

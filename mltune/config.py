@@ -14,7 +14,7 @@ from mltune.engines import Spec
 from mltune.errors import RequestError, SpaceError, nearest
 from mltune.execution import Isolation
 from mltune.space import NAME_RULE, SearchSpace, is_name
-from mltune.trial import Direction
+from mltune.trial import Direction, Models
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
@@ -98,6 +98,7 @@ class StudyConfig(BaseModel):
     seed: Annotated[int, Field(ge=0, lt=2**63, strict=True)] | None = None
     resources: dict[str, float] = Field(default_factory=dict)
     isolation: Isolation = Isolation.PROCESS
+    models: Models = Models.ALL
     register_as: str | None = Field(default=None, alias="register", min_length=1, pattern=r"^[^/:]+$")
     experiment_name: str | None = Field(default=None, min_length=1)
 

@@ -93,6 +93,7 @@ class _Lines:
         states = Counter(str(trial.state).lower() for trial in result.trials)
         self._print(f"{len(result.trials)} trials: {', '.join(f'{count} {state}' for state, count in states.items())}")
         self._print(f"best: trial {best.number} with {result.metric} = {best.value:g} ({spell_params(best)})")
+        self._print(str(result.cost))
         if result.registration is not None:
             self._print(str(result.registration))
             self._print(f"load it: mlflow.pyfunc.load_model('{result.registration.uri}')")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ from mltune.trial import Direction, FrozenTrial, Reason, TrialState, is_finite
 _GIVE_UP_AFTER = 5  # first trials that all failed
 _SIGNAL_GRACE = 5.0  # seconds at most: who sends SIGTERM often sends SIGKILL ten seconds later
 _LOOK_AROUND = 1.0  # seconds between looks at the clock
+_SHORT = 2.0  # seconds: the store takes less than a hundredth of that to make a run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,20 +106,19 @@ class StudyDriver:
         self._next = 0
         self._states: list[TrialState] = []  # of the trials that ended in this session
         self._stop_at: float | None = None
+        self._last_duration = math.inf  # of the trial that ended last, in seconds
         self.trials: list[FrozenTrial] = list(attempts.finished())
         self.best = best_of(self.trials, direction)
         self.last_error: str | None = None
         self.gave_up = False
 
     def next_number(self) -> int | None:
-        while self._next in self._done:
-            self._next += 1
-        free = len(self._running) < self._budget.n_jobs and self._next < self._budget.n_trials
-        return self._next if free and self._asking() else None
+        return self._upcoming() if len(self._running) < self._budget.n_jobs else None
 
     def start(self, number: int, params: Params) -> None:
         self._next = number + 1
         self._start_attempt(number, params)
+        self._reserve()
 
     def wait(self) -> Report | FrozenTrial | None:
         self._look_around()
@@ -142,6 +143,18 @@ class StudyDriver:
             else:
                 del self._running[running.frozen.number]
                 self._tracker.drop_trial(running.frozen)
+
+    def _upcoming(self) -> int | None:
+        """The number of the trial to start next, None if there is none."""
+        while self._next in self._done:
+            self._next += 1
+        return self._next if self._next < self._budget.n_trials and self._asking() else None
+
+    def _reserve(self) -> None:
+        """Have the next trial's run made ahead, where trials are so short that its making would tell."""
+        number = self._upcoming() if self._last_duration < _SHORT else None
+        if number is not None and self._attempts.count(number) == 0:
+            self._tracker.reserve_trial(number)
 
     def _asking(self) -> bool:
         """Whether trials may still be started."""
@@ -221,6 +234,7 @@ class StudyDriver:
 
     def _on_end(self, message: Ended) -> FrozenTrial | None:
         running = self._running[message.number]
+        self._tracker.add_cost(message.cost.seconds, message.cost.size)
         match message.outcome:
             case Raised(error=error, traceback=traceback):
                 return self._fail(running, Reason.EXCEPTION, error, traceback)
@@ -262,6 +276,7 @@ class StudyDriver:
         model_id: str | None = None,
         traceback: str | None = None,
     ) -> FrozenTrial | None:
+        self._last_duration = time.monotonic() - running.started
         trial = replace(
             running.frozen,
             state=state,
@@ -270,12 +285,13 @@ class StudyDriver:
             model_id=model_id,
             metrics=dict(running.metrics),
             reports=dict(running.reports),
-            duration=time.monotonic() - running.started,
+            duration=self._last_duration,
         )
         del self._running[trial.number]
         self._attempts.add(trial)
         again = self._asking() and self._attempts.may_try_again(trial.number)
         self._tracker.end_trial(trial, traceback=traceback, then=lambda: self._tell_ended(trial, again=again))
+        self._keep_best(trial)
         if again:
             self._start_attempt(trial.number, trial.params)
             return None
@@ -291,15 +307,22 @@ class StudyDriver:
     def _count(self, trial: FrozenTrial) -> None:
         self.trials.append(trial)
         self._states.append(trial.state)
-        self._keep_best(trial)
         first = min(_GIVE_UP_AFTER, self._budget.n_trials)
         all_failed = self._states[:first] == [TrialState.FAILED] * first
         self.gave_up = all_failed and not {TrialState.COMPLETE, TrialState.PRUNED} & set(self._states)
 
     def _keep_best(self, trial: FrozenTrial) -> None:
-        if trial.state is not TrialState.COMPLETE or trial.value is None:
-            return
-        tied_earlier = self.best is not None and trial.value == self.best.value and trial.number < self.best.number
-        if tied_earlier or self._direction.better(trial.value, self.best.value if self.best else None):
-            self.best = trial
+        beaten: FrozenTrial | None = trial
+        if trial.state is TrialState.COMPLETE and self._is_best(trial):
+            self.best, beaten = trial, self.best
             self._tracker.log_best(trial)
+        if beaten is not None:
+            self._tracker.remove_models(beaten)
+
+    def _is_best(self, trial: FrozenTrial) -> bool:
+        best = self.best
+        if best is None or trial.value is None or best.value is None:
+            return trial.value is not None
+        return self._direction.better(trial.value, best.value) or (
+            trial.value == best.value and trial.number < best.number
+        )

@@ -12,7 +12,7 @@ from mltune.errors import RequestError
 from mltune.execution import Isolation, ObjectiveRef
 from mltune.tracking import tags
 from mltune.tracking.store import StudyRecord
-from mltune.trial import Trial
+from mltune.trial import Models, Trial
 
 Objective = Callable[[Trial], "float | Mapping[str, float]"]
 
@@ -68,6 +68,8 @@ def settle(config: StudyConfig) -> tuple[StudyConfig, Engine, list[str]]:
         raise RequestError(f"`n_trials` or `timeout` must be given where the algorithm is {algorithm.name}")
     if config.isolation is Isolation.NONE and config.trial_timeout is not None:
         raise RequestError("`trial_timeout` needs a process of its own, but got `isolation: none`: drop one of them")
+    if config.models is Models.NONE and config.register_as is not None:
+        raise RequestError("`register` needs the best trial's model, but got `models: none`: use all or best")
     settled = {"seed": seed, "algorithm": algorithm, "n_trials": n_trials, "initial": engine.search.initial}
     return config.model_copy(update=settled), engine, notes
 

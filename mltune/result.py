@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import mlflow
 
 from mltune.errors import RequestError
 from mltune.tracking import registry
+from mltune.tracking.cost import TrackingCost
 from mltune.tracking.registry import Registration
 from mltune.trial import Direction, FrozenTrial, TrialState
 
@@ -26,6 +27,7 @@ class StudyResult:
         trials: All trials in the order of their numbers.
         best_trial: The best COMPLETE trial.
         registration: The registered model version, None where none was asked for.
+        cost: What keeping the record took.
     """
 
     run_id: str
@@ -36,6 +38,7 @@ class StudyResult:
     trials: tuple[FrozenTrial, ...]
     best_trial: FrozenTrial
     registration: Registration | None = None
+    cost: TrackingCost = field(default_factory=TrackingCost)
 
     def to_dataframe(self) -> pd.DataFrame:
         """One row per trial: number, state, value, ``params.*``, ``metrics.*``, duration in seconds, run_id."""

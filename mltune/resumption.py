@@ -20,6 +20,7 @@ from mltune.session import carry_out
 from mltune.space import Params, SearchSpace
 from mltune.study import source
 from mltune.tracking import connect, store
+from mltune.tracking.cost import TrackingCost
 from mltune.tracking.store import StudyRecord
 from mltune.tracking.trouble import answering
 from mltune.trial import FrozenTrial, TrialState
@@ -250,4 +251,5 @@ def _result(record: StudyRecord, config: StudyConfig) -> StudyResult:
         state=TrialState.COMPLETE,
         trials=record.trials,
         best_trial=best,
+        cost=TrackingCost.from_tags(record.tags),
     )

@@ -19,13 +19,14 @@ from mltune.execution import Executor, ExecutorLostError, Isolation, ObjectiveRe
 from mltune.plan import Plan, how_to_go_on
 from mltune.result import StudyResult, no_model
 from mltune.signals import Signals, Stop
-from mltune.tracking import connect, reconcile, registry, runs, store
+from mltune.tracking import connect, reconcile, registry, removal, runs, store
 from mltune.tracking.connect import Store
+from mltune.tracking.cost import TrackingCost
 from mltune.tracking.registry import Registration
 from mltune.tracking.runs import Tracker
 from mltune.tracking.store import StudyRecord
 from mltune.tracking.trouble import LeaseLostError, StoreError, sentence, store_error
-from mltune.trial import FrozenTrial, TrialState
+from mltune.trial import FrozenTrial, Models, TrialState
 
 T = TypeVar("T")
 
@@ -87,6 +88,7 @@ def _make_ready(plan: Plan, executor: Executor, signals: Signals, settings: Mapp
                     metric=config.metric,
                     environment={**there.environment, **settings},
                     trial_timeout=config.trial_timeout,
+                    log_models=config.models is not Models.NONE,
                 )
             )
             return there
@@ -106,6 +108,7 @@ def _tracker(plan: Plan, there: Store, executor: Executor) -> Tracker:
         experiment_id,
         name=config.name,
         metric=config.metric,
+        models=config.models,
         project_run=project_run,
         patience=config.store_timeout,
         wake=executor.wake,
@@ -149,7 +152,8 @@ class _Session:
 
         def take() -> None:
             reconcile.take_over(there.client, study, steal=self._plan.steal)
-            tracker.take_study(study, float(past.tags.get("elapsed_s", 0.0)))
+            size = TrackingCost.from_tags(past.tags).size
+            tracker.take_study(study, float(past.tags.get("elapsed_s", 0.0)), size)
 
         self._do(take)
         last_heard = past.lease.renewed if past.lease is not None else 0.0
@@ -166,9 +170,15 @@ class _Session:
         self._plan.engine.rebuild(sorted(valid, key=lambda trial: trial.number))
         self._do(lambda: tracker.resume_study(self._tags(study_yaml), study_yaml))
         best = store.best_of(finished, config.direction)
+        if config.models is Models.BEST:
+            self._do(lambda: self._remove_beaten_models(there, record, best))
         if best is not None and record.tags.get("best_run_id") != best.run_id:
             tracker.log_best(best)
         return attempts
+
+    def _remove_beaten_models(self, there: Store, record: StudyRecord, best: FrozenTrial | None) -> None:
+        runs = {str(trial.run_id) for attempts in record.attempts.values() for trial in attempts}
+        removal.remove_beaten_models(there.client, record.experiment_id, runs, best.run_id if best else None)
 
     def _do(self, call: Callable[[], T]) -> T:
         """What a call returns, tried again while the store does not answer."""
@@ -282,6 +292,7 @@ class _Session:
             trials=tuple(sorted(driver.trials, key=lambda trial: trial.number)),
             best_trial=best,
             registration=registration,
+            cost=tracker.cost,
         )
 
     def _register(self, there: Store, name: str, best: FrozenTrial) -> Registration:

@@ -15,7 +15,7 @@ from mltune.plan import Objective, Plan, settle
 from mltune.result import StudyResult
 from mltune.session import carry_out
 from mltune.space import Params, SearchSpace
-from mltune.trial import Direction
+from mltune.trial import Direction, Models
 
 
 def tune(
@@ -40,6 +40,7 @@ def tune(
     store_timeout: float | str = 600.0,
     resources: Mapping[str, float] | None = None,
     isolation: Literal["process", "none"] = "process",
+    models: Models | Literal["all", "best", "none"] = "all",
     register: str | None = None,
     experiment_name: str | None = None,
     quiet: bool = False,
@@ -67,6 +68,8 @@ def tune(
         initial: Points to try first.
         resources: Per trial, for an engine that places trials: ``{"cpu": 1, "gpu": 0.5}``.
         isolation: ``none`` runs the objective in this process, for debugging.
+        models: Which models that trials log are kept: those of ``all`` trials, of the ``best`` one so far (models of
+            beaten trials are deleted, but not registered ones), or ``none``.
         register: Register the best model under this name, with the alias ``champion``.
         experiment_name: The MLflow experiment; by default the active one.
         quiet: Print nothing.
@@ -100,6 +103,7 @@ def tune(
             "store_timeout": store_timeout,
             "resources": resources or {},
             "isolation": isolation,
+            "models": models,
             "register": register,
             "experiment_name": experiment_name,
         }

@@ -34,6 +34,14 @@ class Reason(StrEnum):
     WORKER_DIED = "worker-died"
 
 
+class Models(StrEnum):
+    """Which of the models that trials log are kept: all, those of the best trial so far, or none."""
+
+    ALL = "all"
+    BEST = "best"
+    NONE = "none"
+
+
 class Direction(StrEnum):
     """Whether a smaller or a larger metric is better."""
 
@@ -166,7 +174,7 @@ class Trial:
                 ``signature``, ``pip_requirements``, ``metadata``.
 
         Returns:
-            The LoggedModel's id; empty outside of a study.
+            The LoggedModel's id; empty where nothing is kept: outside of a study, and with ``models: none``.
         """
         return self._services.log_model(model, name, **options)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 _ZYGOTE = """
-import json, os, sys, traceback
+import json, os, signal, sys, traceback
 import mlflow, mltune.resumption, mltune.engines.optuna, mltune.execution.local, mltune.execution.runner
 import IPython, cmaes, git, optuna._gp.gp, rich.progress, scipy.stats.qmc, sklearn.linear_model  # imported late
 import sqlalchemy.dialects.sqlite
@@ -23,6 +23,7 @@ mlflow.set_tracking_uri(None)
 
 def run(job):
     os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     os.chdir(job["folder"])
     sys.path.insert(0, job["folder"])
     os.environ.update(job["environment"])

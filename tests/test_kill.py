@@ -171,8 +171,9 @@ def test_chaos_of_kills(round_: int, sweeps: Drivers, client: MlflowClient) -> N
 
 WINDOWS = {
     "run created but its params late": ("create_run", "1", 4, False),
-    "params written but the objective not begun": ("log_batch", "bool(kwargs.get('params'))", 3, False),
-    "state not yet written": ("log_batch", "'mltune.state' in str(kwargs.get('tags'))", 4, True),
+    "run made ahead and never used": ("create_run", "1", 5, False),
+    "params written but no more": ("log_batch", "bool(kwargs.get('params'))", 3, False),
+    "state not yet written": ("log_batch", "'COMPLETE' in str(kwargs.get('tags'))", 2, True),
     "state written but the run not closed": ("set_terminated", "1", 3, True),
     "closed but the best not yet told": ("log_batch", "'best_value' in str(kwargs.get('tags'))", 1, True),
     "all done but the model not registered": ("create_model_version", "1", 1, True),

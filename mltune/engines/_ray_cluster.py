@@ -27,6 +27,7 @@ from mltune.execution import ObjectiveRef, Setup
 _OBJECT_STORE = 100 * 2**20  # bytes; only tasks and reports pass through it
 _PROBE = 5.0  # seconds for a cluster to accept a connection
 _SHUTDOWN_GRACE = 10.0  # seconds for Ray to let go
+_STARTS = 2  # tries: Ray gives a new node 30 seconds, which a busy machine may not keep
 _LONGEST_PARENT = 24  # of the folder of Ray's sockets, whose paths may have 107 bytes
 
 
@@ -150,7 +151,7 @@ def _private(mark: str, folder: str, cpus: int) -> Iterator[None]:
     try:
         with environment(variables):
             _forget_token()
-            with _ray(address="local", **options):
+            with _ray(tries=_STARTS, address="local", **options):
                 yield
     finally:
         _forget_token()
@@ -163,15 +164,27 @@ def _forget_token() -> None:
 
 
 @contextlib.contextmanager
-def _ray(**arguments: Any) -> Iterator[None]:
+def _ray(*, tries: int = 1, **arguments: Any) -> Iterator[None]:
     """``ray.init``, quietly, and without the SIGTERM handler that it installs; at the end ``ray.shutdown``."""
     handler = signal.getsignal(signal.SIGTERM)
     try:
         try:
-            ray.init(log_to_driver=False, logging_level=logging.ERROR, **arguments)
+            _init(tries, arguments)
         finally:
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, handler)
         yield
     finally:
         within(_SHUTDOWN_GRACE, ray.shutdown)
+
+
+def _init(tries: int, arguments: Mapping[str, Any]) -> None:
+    for left in reversed(range(tries)):
+        try:
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, **arguments)
+        except Exception:
+            if left == 0:
+                raise
+            within(_SHUTDOWN_GRACE, ray.shutdown)
+        else:
+            return

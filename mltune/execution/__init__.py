@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from mltune.errors import RequestError
 from mltune.execution._base import (
     THREAD_VARIABLES,
+    Cost,
     Died,
     Ended,
     Executor,
@@ -25,6 +26,7 @@ from mltune.execution._base import (
 
 __all__ = [
     "THREAD_VARIABLES",
+    "Cost",
     "Died",
     "Ended",
     "Executor",

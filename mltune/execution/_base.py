@@ -50,12 +50,14 @@ class Setup:
         metric: The study's metric.
         environment: Variables of the worker's process, such as the tracking store's address; None unsets one.
         trial_timeout: Seconds that a trial may take, None for no limit.
+        log_models: Whether models that trials log are kept at all.
     """
 
     objective: ObjectiveRef | bytes | Callable[..., Any]
     metric: str
     environment: Mapping[str, str | None]
     trial_timeout: float | None = None
+    log_models: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,11 +128,23 @@ class Died:
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What logging models took: seconds, and bytes of files."""
+
+    seconds: float = 0.0
+    size: int = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.seconds + other.seconds, self.size + other.size)
+
+
+@dataclass(frozen=True)
 class Ended:
     """A trial ended, in one of five ways; after the last two the worker is replaced."""
 
     number: int
     outcome: Returned | Pruned | Raised | TimedOut | Died
+    cost: Cost = Cost()
 
 
 Message = Reported | Ended

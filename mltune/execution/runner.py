@@ -15,7 +15,7 @@ from itertools import dropwhile
 from typing import Any
 
 from mltune.errors import ObjectiveError, TrialPruned
-from mltune.execution._base import Ended, ObjectiveRef, Pruned, Raised, Reported, Returned, Setup, Task, TimedOut
+from mltune.execution._base import Cost, Ended, ObjectiveRef, Pruned, Raised, Reported, Returned, Setup, Task, TimedOut
 from mltune.tracking import attach, models
 from mltune.trial import Trial, as_metrics
 
@@ -50,8 +50,9 @@ class Runner:
         2 seconds, as it does when the objective holds the GIL.
         """
         outcome: list[Returned | Pruned | Raised] = []
+        services = _Services(self._setup, task, self._report)
         thread = threading.Thread(
-            target=lambda: outcome.append(self._attached(task)), name=f"trial-{task.number}", daemon=True
+            target=lambda: outcome.append(self._attached(task, services)), name=f"trial-{task.number}", daemon=True
         )
         timeout = self._setup.trial_timeout
         if timeout is not None:
@@ -59,13 +60,12 @@ class Runner:
         thread.start()
         thread.join(timeout)
         if thread.is_alive():
-            return Ended(task.number, TimedOut(_where(thread)))
+            return Ended(task.number, TimedOut(_where(thread)), services.cost)
         faulthandler.cancel_dump_traceback_later()
         nothing = Raised("the objective's error cannot be shown", "the objective raised what cannot be shown\n")
-        return Ended(task.number, outcome[0] if outcome else nothing)
+        return Ended(task.number, outcome[0] if outcome else nothing, services.cost)
 
-    def _attached(self, task: Task) -> Returned | Pruned | Raised:
-        services = _Services(self._setup, task, self._report)
+    def _attached(self, task: Task, services: _Services) -> Returned | Pruned | Raised:
         trial = Trial(
             task.params,
             number=task.number,
@@ -89,24 +89,29 @@ class _Services:
     """What a trial needs of its worker."""
 
     def __init__(self, setup: Setup, task: Task, report: Report) -> None:
-        self._store = setup.environment.get("MLFLOW_TRACKING_URI")
+        self._setup = setup
         self._task = task
         self._report = report
         self.model_id: str | None = None
+        self.cost = Cost()
 
     def report(self, step: int, metrics: Mapping[str, float]) -> bool:
         return self._report(Reported(self._task.number, step, metrics, int(time.time() * 1000)))
 
     def log_model(self, model: Any, name: str, **options: Any) -> str:
-        self.model_id = models.log_model(
+        if not self._setup.log_models:
+            return ""
+        began = time.monotonic()
+        self.model_id, size = models.log_model(
             model,
             name,
             run_id=self._task.run_id,
             experiment_id=self._task.experiment_id,
-            tracking_uri=self._store,
+            tracking_uri=self._setup.environment.get("MLFLOW_TRACKING_URI"),
             params=self._task.params,
             **options,
         )
+        self.cost += Cost(time.monotonic() - began, size)
         return self.model_id
 
 

@@ -8,16 +8,19 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import mlflow
 import mlflow.sklearn
 import numpy as np
 import pandas as pd
+import yaml
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature, infer_signature
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from mltune.tracking._dependencies import find_dependencies, references
 from mltune.tracking._remarks import kept_back
@@ -25,8 +28,18 @@ from mltune.tracking._remarks import kept_back
 _TRUSTED = ("sklearn", "numpy", "scipy")
 _SKLEARN = ("mlflow", "sklearn", "numpy", "scipy")
 _TYPES_TO_TRUST: dict[frozenset[str], list[str] | None] = {}  # by what the model refers to
+_ENVIRONMENT = ("conda.yaml", "requirements.txt", "constraints.txt")
+_ENVIRONMENTS: dict[tuple[str, ...], dict[str, bytes]] = {}  # by the requirements, what is in these files
+_Dumper: type[Any] = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 Predict = Callable[[Any], Any]
+
+
+class Logged(NamedTuple):
+    """A LoggedModel: its id, and the bytes of its files."""
+
+    model_id: str
+    size: int
 
 
 def log_model(
@@ -41,7 +54,7 @@ def log_model(
     signature: ModelSignature | None = None,
     pip_requirements: Sequence[str] | None = None,
     metadata: Mapping[str, Any] | None = None,
-) -> str:
+) -> Logged:
     """Save a model as a LoggedModel of a run.
 
     scikit-learn estimators are saved with skops, which unlike pickle runs no code from the file and loads only types
@@ -69,9 +82,6 @@ def log_model(
         pip_requirements: Given instead of those that are found.
         metadata: Kept in the ``MLmodel`` file.
 
-    Returns:
-        The LoggedModel's id.
-
     Raises:
         TypeError: No such kind of model can be logged.
         ValueError: The model cannot predict on the example.
@@ -98,10 +108,11 @@ def log_model(
         with _finalized(client, str(logged.model_id)) as model_id:
             saved.model_id = saved.model_uuid = model_id
             saved.artifact_path = logged.artifact_location
-            saved.save(str(path / "MLmodel"))
-            client.log_model_artifacts(model_id, str(path))
+            (path / "MLmodel").write_text(yaml.dump(saved.to_dict(), Dumper=_Dumper, default_flow_style=False))
+            files = get_artifact_repository(logged.artifact_location, tracking_uri=client.tracking_uri)
+            files.log_artifacts(str(path))  # type: ignore[no-untyped-call]
             client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
-    return model_id
+        return Logged(model_id, sum(file.stat().st_size for file in path.rglob("*") if file.is_file()))
 
 
 @contextlib.contextmanager
@@ -148,18 +159,33 @@ def _save_sklearn(model: Any, path: Path, **options: Any) -> None:
     types = _TYPES_TO_TRUST[known]
     if types is None or not _saved_with_skops(model, path, types, known, options):
         extras = _travelling(known, {*_SKLEARN, "cloudpickle"}, options)
-        mlflow.sklearn.save_model(model, str(path), serialization_format="cloudpickle", **extras)
+        _save(mlflow.sklearn, model, path, serialization_format="cloudpickle", **extras)
 
 
 def _saved_with_skops(model: Any, path: Path, types: list[str], known: frozenset[str], options: dict[str, Any]) -> bool:
     """Save with skops, unless what it saved does not load again."""
     extras = _travelling(known, {*_SKLEARN, "skops"}, options)
     try:
-        mlflow.sklearn.save_model(model, str(path), serialization_format="skops", skops_trusted_types=types, **extras)
+        _save(mlflow.sklearn, model, path, serialization_format="skops", skops_trusted_types=types, **extras)
     except MlflowException:
         shutil.rmtree(path)
         return False
     return True
+
+
+def _save(flavor: ModuleType, model: Any, path: Path, **options: Any) -> None:
+    """Save a model, but let MLflow work out the files that say what it needs only once for the same requirements.
+
+    It reads the metadata of every package for them, which takes longer than to save a small model.
+    """
+    needed = tuple(options["pip_requirements"])
+    if needed not in _ENVIRONMENTS:
+        flavor.save_model(model, str(path), **options)
+        _ENVIRONMENTS[needed] = {name: (path / name).read_bytes() for name in _ENVIRONMENT if (path / name).exists()}
+        return
+    flavor.save_model(model, str(path), **options | {"pip_requirements": [f"mlflow=={mlflow.__version__}"]})
+    for name, content in _ENVIRONMENTS[needed].items():
+        (path / name).write_bytes(content)
 
 
 def _types_to_trust(model: Any) -> list[str] | None:
@@ -181,12 +207,8 @@ def _save_torch(model: Any, path: Path, **options: Any) -> None:
     known = frozenset[str]() if isinstance(model, torch.jit.ScriptModule) else references(model)
     with _evaluating(model):
         options["signature"] = options["signature"] or _signature(options["input_example"], _torch_predict(model))
-        mlflow.pytorch.save_model(
-            model,
-            str(path),
-            serialization_format="pickle",
-            **_travelling(known, {"mlflow", "torch", "numpy", "cloudpickle"}, options),
-        )
+        extras = _travelling(known, {"mlflow", "torch", "numpy", "cloudpickle"}, options)
+        _save(mlflow.pytorch, model, path, serialization_format="pickle", **extras)
 
 
 def _torch_predict(model: Any) -> Predict:

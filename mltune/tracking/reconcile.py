@@ -11,6 +11,7 @@ from mlflow.entities import Param, Run
 
 from mltune.errors import RequestError
 from mltune.tracking.lease import Lease
+from mltune.tracking.removal import remove_models
 from mltune.tracking.runs import close_children, twins
 from mltune.tracking.store import parent_run, trial_runs
 from mltune.tracking.tags import STATUS, own_tags, to_tags
@@ -54,7 +55,7 @@ def reconcile(client: MlflowClient, study: str, last_heard: float) -> None:
     """Finish what a driver had begun to write when it was killed.
 
     - Of several runs of one attempt (a repeated request) the one that was used stays; the others are deleted.
-    - A run that was made ahead of its trial, and so has no params, is deleted.
+    - A run that was made ahead of its trial, and so has no params, is deleted, with what its trial may have logged.
     - A trial that has a final state but is RUNNING for MLflow is closed.
     - A trial that was in flight is closed as INTERRUPTED, when the driver was last heard of.
 
@@ -75,6 +76,7 @@ def reconcile(client: MlflowClient, study: str, last_heard: float) -> None:
     for runs in by_uid.values():
         used, *others = sorted(runs, key=_progress, reverse=True)
         for run in others if "params" in own_tags(used) else runs:
+            remove_models(client, parent.info.experiment_id, run.info.run_id)
             client.delete_run(run.info.run_id)
         if "params" in own_tags(used):
             _close(client, used, int(last_heard * 1000))

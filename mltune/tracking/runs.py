@@ -7,7 +7,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
@@ -20,17 +20,19 @@ from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from mltune.errors import StoreUnavailableError
+from mltune.tracking import removal
+from mltune.tracking.cost import TrackingCost
+from mltune.tracking.entries import Entries
 from mltune.tracking.lease import HELD, RENEWED_EVERY, Lease
 from mltune.tracking.tags import ALL_STEPS, LIMIT, STATUS, own_tags, prefixed, to_tags
 from mltune.tracking.trouble import LeaseLostError, StoreError
 from mltune.tracking.writer import Writer
-from mltune.trial import FrozenTrial, Reason, TrialState
+from mltune.trial import FrozenTrial, Models, Reason, TrialState
 
 T = TypeVar("T")
 
 PRIMARY_METRIC = "mlflow.experiment.primaryMetric.name"
 
-_BATCH = 900  # metrics in one call; MLflow takes 1,000 entries
 _FLUSH_INTERVAL = 1.0  # seconds between the writes of one trial's reports
 
 
@@ -45,6 +47,7 @@ class Tracker:
         experiment_id: Where all runs of the study live.
         name: The study's name.
         metric: The study's metric.
+        models: Which models are kept.
         project_run: The run that ``mlflow run`` made for this study, see :func:`project_run`.
         patience: Seconds for which a store that does not answer is tried again.
         wake: Called when there is something for :meth:`settle`.
@@ -57,6 +60,7 @@ class Tracker:
         *,
         name: str,
         metric: str,
+        models: Models = Models.ALL,
         project_run: Run | None = None,
         patience: float = 600.0,
         wake: Callable[[], None] = lambda: None,
@@ -64,15 +68,21 @@ class Tracker:
         self._client = client
         self._name = name
         self._metric = metric
+        self._models = models
         self._project_run = project_run
         self._context: dict[str, str] = resolve_tags()
         active = mlflow.active_run()  # of this thread
         within = str(active.info.run_id) if active is not None else None
         self._create_parent = self._creation(name, {"uid": secrets.token_hex(16)}, within)
         self._writer = Writer(patience, RENEWED_EVERY, wake)
-        self._reports: dict[str, _Buffer] = {}
+        self._parent = Entries()
+        self._open_trials: dict[str, _OpenTrial] = {}  # by run id
+        self._reserved: dict[str, _Reservation] = {}  # by uid
         self._runs: dict[str, str] = {}  # uid to run id
         self._made_twice: set[str] = set()  # uids
+        self._ended = 0
+        self._models_s = 0.0
+        self._size = 0
         self._opened = time.monotonic()
         self._elapsed = 0.0
         self.experiment_id = experiment_id
@@ -88,6 +98,12 @@ class Tracker:
         """Seconds that the study has been running, in all its sessions."""
         return self._elapsed + time.monotonic() - self._opened
 
+    @property
+    def cost(self) -> TrackingCost:
+        """What the record took so far."""
+        seconds = self._writer.busy + self._models_s
+        return TrackingCost(1000 * seconds / max(1, self._ended), self._size)
+
     def start_study(self, tags: Mapping[str, str], study_yaml: str) -> None:
         """Open the parent run, or take the one that ``mlflow run`` opened; ``run_id`` names it from then on.
 
@@ -102,14 +118,15 @@ class Tracker:
         self._client.set_experiment_tag(self.experiment_id, PRIMARY_METRIC, self._metric)
         self._open(0.0)
 
-    def take_study(self, run_id: str, elapsed: float) -> None:
+    def take_study(self, run_id: str, elapsed: float, size: int) -> None:
         """Keep a study that is ours since now, see :func:`mltune.tracking.reconcile.take_over`.
 
         Args:
             run_id: The parent run.
             elapsed: Seconds that the study has been running before.
+            size: Bytes of the files that it has.
         """
-        self.run_id = run_id
+        self.run_id, self._size = run_id, size
         self._open(elapsed)
 
     def resume_study(self, tags: Mapping[str, str], study_yaml: str) -> None:
@@ -117,41 +134,49 @@ class Tracker:
         self._renew()
         self._write_study(tags, study_yaml)
 
+    def reserve_trial(self, number: int) -> None:
+        """Make the run of a trial's first attempt ahead of it, so that the trial need not wait for the store."""
+        uid = self._uid(number, 1)
+        if uid not in self._reserved:
+            reservation = self._reserved[uid] = _Reservation(self._trial_creation(number, 1, None), _now())
+            self._writer.put(reservation.create)
+
     def start_trial(self, trial: FrozenTrial, first: str | None, then: Callable[[str], None]) -> None:
         """Open the nested run of a trial.
 
         Args:
             trial: The trial; its run is not known yet.
             first: The run of the first attempt, where this is a later one.
-            then: Gets the run's id.
+            then: Gets the run's id; at once, if the run was made ahead.
         """
-        tags = {
-            "kind": "trial",
-            "study": self.run_id,
-            "number": str(trial.number),
-            "uid": self._uid(trial),
-            "seed": str(trial.seed),
-            "params": json.dumps(dict(trial.params)),
-            "state": str(TrialState.RUNNING),
-            "attempt": str(trial.attempt),
-        } | ({"first_attempt": first} if first is not None else {})
-        again = f".{trial.attempt}" if trial.attempt > 1 else ""
-        create = self._creation(f"{trial.number:04d}{again}-{self._name}", tags, self.run_id)
+        uid, opened = self._uid(trial.number, trial.attempt), _OpenTrial()
+        reservation = self._reserved.pop(uid, None)
+        if reservation is not None:
+            opened.waited = _now() - reservation.time
+        opened.entries.add(
+            params=[Param(name, str(value)) for name, value in trial.params.items()],
+            tags={"seed": str(trial.seed), "params": json.dumps(dict(trial.params))},
+        )
 
-        def open_run() -> str:
-            run_id = create()
-            self._client.log_batch(run_id, params=_params(trial))
-            return run_id
+        def begin(run_id: str) -> None:
+            self._open_trials[run_id] = opened
+            then(run_id)
 
-        self._writer.put(open_run, then)
+        if uid in self._runs:
+            begin(self._runs[uid])
+        else:
+            create = reservation.create if reservation else self._trial_creation(trial.number, trial.attempt, first)
+            self._writer.put(create, begin)
+        self._writer.put(lambda: opened.entries.write(self._client, self._runs[uid]))
 
     def log_report(self, run_id: str, step: int, metrics: Mapping[str, float], timestamp: int) -> None:
         """Keep the metrics of one step, and write what is kept once in a while."""
-        buffer = self._reports.setdefault(run_id, _Buffer())
-        buffer.metrics += [Metric(name, value, timestamp, step) for name, value in metrics.items()]
-        buffer.last_step, buffer.last_time = step, timestamp
-        if time.monotonic() - buffer.flushed > _FLUSH_INTERVAL:
-            self._log_metrics(run_id, buffer.take())
+        trial = self._open_trials[run_id]
+        trial.entries.add(metrics=[Metric(name, value, timestamp, step) for name, value in metrics.items()])
+        trial.last_step, trial.last_time = step, timestamp
+        if time.monotonic() - trial.flushed > _FLUSH_INTERVAL:
+            trial.flushed = time.monotonic()
+            self._writer.put(lambda: trial.entries.write(self._client, run_id))
 
     def end_trial(self, trial: FrozenTrial, *, traceback: str | None, then: Callable[[], None]) -> None:
         """Write what a trial came to, and close its run.
@@ -165,41 +190,54 @@ class Tracker:
         assert run_id is not None
         if traceback is not None:
             self._writer.put(lambda: self._log_text(run_id, "traceback.txt", traceback))
-        buffer = self._reports.pop(run_id, _Buffer())
-        metrics, tags, now = buffer.take() + _final(trial, buffer), to_tags(_end_tags(trial)), _now()
+        opened = self._open_trials.pop(run_id)
+        self._ended += 1
+        end = _now() - opened.waited  # MLflow takes the time from the run's making to this as the trial's duration
+        opened.entries.add(metrics=_final(trial, opened), tags=_end_tags(trial))
         if trial.state is TrialState.INTERRUPTED or trial.reason in (Reason.TIMEOUT, Reason.WORKER_DIED):
             self._writer.put(lambda: close_children(client, self.experiment_id, run_id))
-        while len(metrics) > _BATCH:  # in calls of their own: of a large one MLflow writes the tags first
-            self._log_metrics(run_id, metrics[:_BATCH])
-            metrics = metrics[_BATCH:]
-        self._writer.put(partial(client.log_batch, run_id, metrics=metrics, tags=tags))
-        self._writer.put(lambda: client.set_terminated(run_id, STATUS[trial.state], now), lambda _: then())
+        self._writer.put(lambda: opened.entries.write(client, run_id))
+        self._writer.put(lambda: client.set_terminated(run_id, STATUS[trial.state], end), lambda _: then())
+
+    def add_cost(self, seconds: float, size: int) -> None:
+        """A trial has logged models, of so many bytes."""
+        self._models_s += seconds
+        self._size += size
+
+    def remove_models(self, trial: FrozenTrial) -> None:
+        """Delete the models of a trial that is not the best, where only that one's are kept."""
+        if self._models is Models.BEST and trial.run_id is not None:
+            self._writer.put(lambda: removal.remove_models(self._client, self.experiment_id, str(trial.run_id)))
 
     def drop_trial(self, trial: FrozenTrial) -> None:
         """Delete the run, if there is one by now, of a trial that was never begun."""
-        uid = self._uid(trial)
-        self._writer.put(lambda: self._client.delete_run(self._runs[uid]) if uid in self._runs else None)
+        self._delete_run(self._uid(trial.number, trial.attempt))
 
     def log_best(self, trial: FrozenTrial) -> None:
         """Say on the parent run which trial is the best so far; the steps of its metrics are trial numbers."""
         now = _now()
-        tags = {
-            "best_run_id": str(trial.run_id),
-            "best_value": repr(trial.value),
-            "best_params": json.dumps(dict(trial.params)),
-        }
-        metrics = [Metric(name, value, now, trial.number) for name, value in trial.metrics.items()]
-        self._writer.put(lambda: self._client.log_batch(self.run_id, metrics=metrics, tags=to_tags(tags)))
+        self._parent.add(
+            metrics=[Metric(name, value, now, trial.number) for name, value in trial.metrics.items()],
+            tags={
+                "best_run_id": str(trial.run_id),
+                "best_value": repr(trial.value),
+                "best_params": json.dumps(dict(trial.params)),
+            },
+        )
+        self._writer.put(lambda: self._parent.write(self._client, self.run_id))
 
     def end_study(self, state: TrialState, reason: str | None = None) -> None:
         """Write what the study came to, and close its run."""
         plain = (reason or "").encode("utf-8", "backslashreplace").decode()
         tags = {"state": str(state), "elapsed_s": f"{self.elapsed:.1f}"} | ({"reason": plain[:LIMIT]} if plain else {})
         now = _now()
+        for uid in self._reserved:
+            self._delete_run(uid)
 
         def end() -> None:
             if self.run_id:  # it may have come while this waited
                 self._delete_twins()
+                tags.update(self.cost.to_tags())
                 self._client.set_terminated(self.run_id, STATUS[state], now)
                 self._client.log_batch(self.run_id, tags=to_tags(tags))  # last: a COMPLETE study is not looked at again
 
@@ -248,23 +286,35 @@ class Tracker:
             raise StoreError("the study's run was deleted: restore it (`mlflow runs restore`) to resume the study")
         self._client.log_batch(self.run_id, tags=to_tags({"lease": str(mine), "elapsed_s": f"{self.elapsed:.1f}"}))
 
-    def _uid(self, trial: FrozenTrial) -> str:
-        return f"{self.run_id}-{trial.number}-{trial.attempt}"
+    def _uid(self, number: int, attempt: int) -> str:
+        return f"{self.run_id}-{number}-{attempt}"
+
+    def _trial_creation(self, number: int, attempt: int, first: str | None) -> Callable[[], str]:
+        tags = {
+            "kind": "trial",
+            "study": self.run_id,
+            "number": str(number),
+            "uid": self._uid(number, attempt),
+            "attempt": str(attempt),
+            "state": str(TrialState.RUNNING),
+        } | ({"first_attempt": first} if first is not None else {})
+        again = f".{attempt}" if attempt > 1 else ""
+        return self._creation(f"{number:04d}{again}-{self._name}", tags, self.run_id)
 
     def _creation(self, name: str, tags: Mapping[str, str], parent: str | None) -> Callable[[], str]:
         """A call that creates a run, and finds it where an earlier try did so without saying."""
-        uid, tried = tags["uid"], False
+        uid, tried, start = tags["uid"], False, _now()
 
         def create() -> str:
             nonlocal tried
-            if tried:
+            if tried and uid not in self._runs:
                 self._made_twice.add(uid)
                 self._find_run(uid)
             tried = True
             if uid not in self._runs:
                 within = {MLFLOW_PARENT_RUN_ID: parent} if parent is not None else {}
                 run = self._client.create_run(
-                    self.experiment_id, run_name=name, tags=self._context | prefixed(tags) | within
+                    self.experiment_id, start, self._context | prefixed(tags) | within, run_name=name
                 )
                 self._runs[uid] = str(run.info.run_id)
             return self._runs[uid]
@@ -272,7 +322,7 @@ class Tracker:
         return create
 
     def _find_run(self, uid: str) -> None:
-        if uid not in self._runs and (found := twins(self._client, self.experiment_id, uid)):
+        if found := twins(self._client, self.experiment_id, uid):
             self._runs[uid] = found[0]
 
     def _delete_twins(self) -> None:
@@ -282,8 +332,8 @@ class Tracker:
                 if run_id != self._runs.get(uid):
                     self._client.delete_run(run_id)
 
-    def _log_metrics(self, run_id: str, metrics: list[Metric]) -> None:
-        self._writer.put(lambda: self._client.log_batch(run_id, metrics=metrics))
+    def _delete_run(self, uid: str) -> None:
+        self._writer.put(lambda: self._client.delete_run(self._runs[uid]) if uid in self._runs else None)
 
     def _take_project_run(self) -> str:
         assert self._project_run is not None
@@ -296,22 +346,34 @@ class Tracker:
         with TemporaryDirectory(prefix="mltune-") as folder:
             path = Path(folder, name)
             path.write_text(text, encoding="utf-8", errors="backslashreplace")
+            self._size += path.stat().st_size
             self._client.log_artifact(run_id, str(path))
 
 
-class _Buffer:
-    """Reported metrics of one run that are not written yet."""
+@dataclass(frozen=True)
+class _Reservation:
+    """A run that is made ahead of its trial; when, in milliseconds since 1970."""
 
-    def __init__(self) -> None:
-        self.metrics: list[Metric] = []
-        self.last_step = 0
-        self.last_time = 0
-        self.flushed = time.monotonic()
+    create: Callable[[], str]
+    time: int
 
-    def take(self) -> list[Metric]:
-        taken, self.metrics = self.metrics, []
-        self.flushed = time.monotonic()
-        return taken
+
+@dataclass
+class _OpenTrial:
+    """What a trial's run is to hold, and what to know when it ends.
+
+    Attributes:
+        waited: Milliseconds from the making of the run to the beginning of the trial.
+        flushed: When its reports were written, in seconds.
+        last_step: Of the last report.
+        last_time: Likewise, in milliseconds since 1970.
+    """
+
+    entries: Entries = field(default_factory=Entries)
+    waited: int = 0
+    flushed: float = field(default_factory=time.monotonic)
+    last_step: int = 0
+    last_time: int = 0
 
 
 def project_run(client: MlflowClient) -> Run | None:
@@ -345,15 +407,11 @@ def close_children(client: MlflowClient, experiment_id: str, run_id: str) -> Non
         client.set_terminated(run.info.run_id, "KILLED")
 
 
-def _params(trial: FrozenTrial) -> list[Param]:
-    return [Param(name, str(value)) for name, value in trial.params.items()]
-
-
-def _final(trial: FrozenTrial, buffer: _Buffer) -> list[Metric]:
+def _final(trial: FrozenTrial, opened: _OpenTrial) -> list[Metric]:
     """The returned metrics, later than all reports so that MLflow shows them as current; and the duration."""
-    now = max(_now(), buffer.last_time + 1)
+    now = max(_now(), opened.last_time + 1)
     returned = trial.metrics if trial.state is TrialState.COMPLETE or not trial.reports else {}
-    metrics = [Metric(name, value, now, buffer.last_step, model_id=trial.model_id) for name, value in returned.items()]
+    metrics = [Metric(name, value, now, opened.last_step, model_id=trial.model_id) for name, value in returned.items()]
     return [*metrics, Metric("duration_s", trial.duration or 0.0, now, 0)]
 
 

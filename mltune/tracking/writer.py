@@ -44,10 +44,12 @@ class Writer:
 
     Attributes:
         trouble: What the store says while it cannot be written, None while it can.
+        busy: Seconds that calls took.
     """
 
     def __init__(self, patience: float, renew_every: float, wake: Callable[[], None]) -> None:
         self.trouble: str | None = None
+        self.busy = 0.0
         self._patience = patience
         self._wake = wake
         self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
@@ -109,8 +111,7 @@ class Writer:
         delay, since = _FIRST_DELAY, time.monotonic()
         while not self._over():
             try:
-                self._keep()
-                result = call.make()
+                result = self._make(call)
             except Exception as error:
                 if not self._may_wait(error, since):
                     return self._give_up(call, error)
@@ -121,6 +122,14 @@ class Writer:
                 self._tell(None)
                 return self._finish(call, result)
         return self._give_up(call, self._failure or StoreError("the study is over"))
+
+    def _make(self, call: _Call) -> Any:
+        began = time.monotonic()
+        try:
+            self._keep()
+            return call.make()
+        finally:
+            self.busy += time.monotonic() - began
 
     def _over(self) -> bool:
         """Whether nothing may be written any more."""

@@ -140,19 +140,13 @@ def test_a_killed_driver_leaves_nothing_behind(tmp_path: Path) -> None:
     short.rmdir()
 
 
-@pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A cluster of two nodes with room for one trial each, named by `RAY_ADDRESS`."""
+def lose_a_node_and_then_the_cluster(tmp_path: Path) -> None:
+    """On a cluster of two nodes with room for one trial each, named by `RAY_ADDRESS`."""
     from ray.cluster_utils import Cluster
 
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    made.add_node(num_cpus=1)
-    monkeypatch.setenv("RAY_ADDRESS", made.address)
-    yield made
-    made.shutdown()
-
-
-def test_a_node_and_then_the_cluster_are_lost(cluster: Any, tmp_path: Path) -> None:
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    cluster.add_node(num_cpus=1)
+    os.environ["RAY_ADDRESS"] = cluster.address
     executor = RayExecutor(2, {})
     executor.start(setup(objective))
 
@@ -183,7 +177,17 @@ def test_a_node_and_then_the_cluster_are_lost(cluster: Any, tmp_path: Path) -> N
             heard(executor, 3)
     finally:
         executor.close()
+        cluster.shutdown()
     assert_children_are_gone(tmp_path / "0")
+
+
+def test_a_node_and_then_the_cluster_are_lost(tmp_path: Path) -> None:
+    """In a process of its own: Ray ends a process that has lost its cluster, a minute later."""
+    call = f"import pathlib; {__name__}.{lose_a_node_and_then_the_cluster.__name__}(pathlib.Path({str(tmp_path)!r}))"
+    ended = subprocess.run(
+        [sys.executable, "-c", f"import {__name__}; {call}"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stderr
 
 
 @pytest.mark.parametrize(

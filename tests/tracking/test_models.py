@@ -47,7 +47,11 @@ def run_id(client: MlflowClient) -> str:
 def log(client: MlflowClient, run_id: str) -> Any:
     """Log a model to the run; its LoggedModel id."""
     experiment = client.get_run(run_id).info.experiment_id
-    return lambda model, **options: log_model(model, "model", run_id=run_id, experiment_id=experiment, **options)
+
+    def log(model: Any, **options: Any) -> str:
+        return log_model(model, "model", run_id=run_id, experiment_id=experiment, **options).model_id
+
+    return log
 
 
 @pytest.fixture
@@ -218,7 +222,8 @@ def test_a_class_of_a_script_travels_inside_of_the_model(
         "import pandas as pd\n"
         "from mltune.tracking.models import log_model\n"
         "example = pd.DataFrame({'a': [1.0]})\n"
-        f"print(log_model(Adder(2), 'model', run_id='{run_id}', experiment_id='{experiment}', input_example=example))"
+        f"logged = log_model(Adder(2), 'm', run_id='{run_id}', experiment_id='{experiment}', input_example=example)\n"
+        "print(logged.model_id)"
     )
     model_id = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True).stdout.strip()
     assert mlmodel(model_id).flavors["python_function"]["code"] is None

@@ -1,0 +1,172 @@
+"""Single measurements, each in a process and a folder of its own: ``python -m benchmarks.cases NAME ARGUMENTS``."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from benchmarks import work
+from benchmarks.server import counting_server
+
+ROOT = Path(__file__).parents[1]
+_WARM = 10  # trials that are not looked at
+
+
+def measure(name: str, *arguments: Any) -> dict[str, float]:
+    """Run a case in a fresh process and an empty folder.
+
+    Args:
+        name: A function of this module.
+        arguments: What it takes.
+
+    Returns:
+        Its figures.
+    """
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+        environment = dict(os.environ) | {
+            "PYTHONPATH": str(ROOT),
+            "PYTHONWARNINGS": "ignore",
+            "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+            work.STAMPS: f"{folder}/stamps",
+        }
+        command = [sys.executable, "-m", "benchmarks.cases", name, json.dumps(arguments)]
+        ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    if ended.returncode != 0:
+        raise RuntimeError(f"{name}{arguments} failed:\n{ended.stdout}\n{ended.stderr}")
+    figures: dict[str, float] = json.loads(ended.stdout.splitlines()[-1])
+    return figures
+
+
+def trials(side: str, name: str, n: int, *arguments: Any) -> dict[str, float]:
+    """Milliseconds from the beginning of one trial to that of the next, in the middle of a study."""
+    _run(side, name, n, *arguments)
+    began = work.stamps()
+    warm = min(_WARM, n // 3)
+    return {"ms": 1000 * (began[-1] - began[warm]) / (len(began) - 1 - warm)}
+
+
+def whole(side: str, name: str, n: int, *arguments: Any) -> dict[str, float]:
+    """Seconds for all, imports aside: from the call to its return."""
+    return {"s": _run(side, name, n, *arguments)}
+
+
+def many_metrics(side: str, metrics: int, steps: int) -> dict[str, float]:
+    """Microseconds for a metric, and how many are there afterwards."""
+    import mlflow
+
+    name = {"ours": "many_metrics", "peers": "metric_by_metric"}[side]
+    seconds = _run(side, name, metrics, steps)
+    client = mlflow.MlflowClient()
+    runs = [run for run in client.search_runs(["0"]) if "m0" in run.data.metrics and "value" not in run.data.tags]
+    points = max(len(client.get_metric_history(run.info.run_id, f"m{metrics - 1}")) for run in runs)
+    return {"us": 1e6 * seconds / (metrics * steps), "points": metrics * points}
+
+
+def calls(side: str, name: str, ns: list[int], *arguments: Any) -> dict[str, float]:
+    """Calls that arrive at a server for one more trial, between studies of so many trials and the next larger ones."""
+    import mlflow
+
+    counts = []
+    with _server() as server:
+        mlflow.set_tracking_uri(server.uri)
+        for n in ns:
+            before = len(server.calls())
+            _run(side, name, n, *arguments)
+            counts.append(len(server.calls()) - before)
+    steps = zip(pairwise(ns), pairwise(counts), strict=True)
+    return {f"{n}": (more - fewer) / (n - m) for (m, n), (fewer, more) in steps}
+
+
+def thousands(n: int) -> dict[str, float]:
+    """A study of very many trials: what the first hundred and the last hundred took, memory, and reading it back."""
+    import mlflow
+    import psutil
+    from mlflow import MlflowClient
+
+    from benchmarks import ours
+    from mltune.tracking.store import read_study
+
+    memory: list[int] = []
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.2):
+            memory.append(psutil.Process().memory_info().rss)
+
+    ours.without_model(20, 5)  # imports and the like
+    Path(os.environ[work.STAMPS]).unlink()
+    before = psutil.Process().memory_info().rss
+    threading.Thread(target=watch, daemon=True).start()
+    run_id = ours.without_model(n, 5).run_id
+    done.set()
+    began = work.stamps()
+    client, figures = MlflowClient(mlflow.get_tracking_uri()), {}
+    figures["first_ms"] = 1000 * (began[100] - began[0]) / 100
+    figures["last_ms"] = 1000 * (began[-1] - began[-101]) / 100
+    figures["memory_mb"] = (max(memory) - before) / 1e6
+    with _timed(figures, "read_s"):
+        assert len(read_study(client, run_id).trials) == n
+    with _timed(figures, "best_s"):
+        client.get_run(client.get_run(run_id).data.tags["mltune.best_run_id"])
+    with _timed(figures, "search_s"):
+        client.search_runs(
+            ["0"], f"tags.`mlflow.parentRunId` = '{run_id}'", order_by=["metrics.accuracy DESC"], max_results=1
+        )
+    return figures
+
+
+def command(*words: str) -> dict[str, float]:
+    """Seconds for a Python command."""
+    began = time.monotonic()
+    subprocess.run([sys.executable, *words], check=True, capture_output=True)
+    return {"s": time.monotonic() - began}
+
+
+def _run(side: str, name: str, *arguments: Any) -> float:
+    from benchmarks import ours, peers
+
+    function: Callable[..., Any] = getattr({"ours": ours, "peers": peers}[side], name)
+    began = time.monotonic()
+    function(*arguments)
+    return time.monotonic() - began
+
+
+@contextlib.contextmanager
+def _server() -> Iterator[Any]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with counting_server(Path.cwd(), port) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def _timed(figures: dict[str, float], name: str) -> Iterator[None]:
+    began = time.monotonic()
+    yield
+    figures[name] = time.monotonic() - began
+
+
+def main() -> None:
+    """Run one case, and print its figures as JSON."""
+    warnings.simplefilter("ignore")
+    name, arguments = sys.argv[1:]
+    print(json.dumps(globals()[name](*json.loads(arguments))))
+
+
+if __name__ == "__main__":
+    main()

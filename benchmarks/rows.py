@@ -1,0 +1,164 @@
+"""The table: what is measured, against whom, and what is aimed at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.cases import measure
+
+Figure = Callable[[], float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        measure: What.
+        peer: Against whom; empty where there is a limit only.
+        unit: Of the figures.
+        ours: Takes our figure.
+        theirs: Takes the peer's figure; None where there is a limit only.
+        bare: What is taken off both figures.
+        target: For the ratio of ours to theirs, or for our figure where there is no peer.
+        at_least: Whether more is better.
+        repeats: How often each side is measured.
+        scale: Whether it takes many minutes.
+    """
+
+    measure: str
+    unit: str
+    ours: Figure
+    target: float
+    peer: str = ""
+    theirs: Figure | None = None
+    bare: Figure | None = None
+    at_least: bool = False
+    repeats: int = 5
+    scale: bool = False
+
+
+def _figure(name: str, figure: str, *arguments: Any) -> Figure:
+    return lambda: measure(name, *arguments)[figure]
+
+
+def _added(measure: str, milliseconds: int, target: float, *, ours: str, theirs: str, peer: str, n: int = 150) -> Row:
+    """Milliseconds that a trial takes over its fit."""
+    peers_n = 3 if theirs == "tutorial" else n
+    return Row(
+        measure=f"{measure}, {milliseconds} ms fit: added to a trial",
+        peer=peer,
+        unit="ms",
+        ours=_figure("trials", "ms", "ours", ours, n, milliseconds),
+        theirs=_figure("trials", "ms", "peers", theirs, peers_n, milliseconds),
+        bare=_figure("trials", "ms", "peers", "untracked", n, milliseconds),
+        target=target,
+        repeats=3 if theirs == "tutorial" else 5,
+    )
+
+
+_LOOP, _TUTORIAL, _PLAIN = "loop with explicit requirements and example", "loop with default `log_model`", "nested runs"
+_WITH = {"ours": "with_model", "theirs": "hand_written", "peer": _LOOP}
+_WITHOUT = {"ours": "without_model", "theirs": "without_model", "peer": _PLAIN}
+
+
+def _calls(measure: str, name: str, at: int, target: float, *, scale: bool = False) -> Row:
+    ns = [1, 10] if at == 10 else [10, at]
+    return Row(
+        measure=f"{measure}: calls a trial to a server, at trial {at:,}",
+        unit="calls",
+        ours=_figure("calls", str(at), "ours", name, ns, 5),
+        target=target,
+        peer="MlflowStorage" if at == 10 else "",
+        theirs=_figure("calls", "10", "peers", "mlflow_storage", ns, 0) if at == 10 else None,
+        repeats=1,
+        scale=scale,
+    )
+
+
+ROWS = [
+    _added("model", 5, 0.55, **_WITH),
+    _added("model", 5, 0.01, ours="with_model", theirs="tutorial", peer=_TUTORIAL),
+    _added("no model", 5, 0.8, **_WITHOUT),
+    _added("model", 100, 0.4, n=60, **_WITH),
+    _added("no model", 100, 0.2, n=60, **_WITHOUT),
+    Row(
+        measure="no model, on Ray: a trial",
+        peer="MLflowLoggerCallback",
+        unit="ms",
+        ours=_figure("trials", "ms", "ours", "on_ray", 60, 5),
+        theirs=_figure("trials", "ms", "peers", "ray_callback", 60, 5),
+        target=1.0,
+        repeats=3,
+    ),
+    _calls("no model", "without_model", 10, 4),
+    _calls("no model", "without_model", 1_000, 4),
+    _calls("model", "with_model", 10, 12),
+    _calls("model", "with_model", 1_000, 12, scale=True),
+    Row(
+        measure="two workers, 40 trials of 1 s: times one worker",
+        unit="times",
+        ours=lambda: (
+            measure("whole", "ours", "spins", 40, 1.0, 1)["s"] / measure("whole", "ours", "spins", 40, 1.0, 2)["s"]
+        ),
+        target=1.9,
+        at_least=True,
+        repeats=3,
+    ),
+    Row(
+        measure="two workers, 400 trials of 20 ms: trials a second",
+        peer="Optuna `n_jobs=2`, untracked",
+        unit="1/s",
+        ours=lambda: 1000 / measure("trials", "ours", "spins", 400, 0.02, 2)["ms"],
+        theirs=lambda: 1000 / measure("trials", "peers", "untracked_spins", 400, 0.02, 2)["ms"],
+        target=0.6,
+        at_least=True,
+    ),
+    Row(
+        measure="100 metrics at 1,000 steps: a metric",
+        peer="`mlflow.log_metric` (of 20 steps)",
+        unit="µs",
+        ours=_figure("many_metrics", "us", "ours", 100, 1_000),
+        theirs=_figure("many_metrics", "us", "peers", 100, 20),
+        target=0.05,
+        repeats=3,
+    ),
+    Row(measure="`mltune --help`", unit="s", ours=_figure("command", "s", "-m", "mltune", "--help"), target=0.4),
+    Row(measure="`import mltune`", unit="s", ours=_figure("command", "s", "-c", "import mltune"), target=0.15),
+]
+
+
+def thousands() -> list[Row]:
+    """What one study of 10,000 trials tells."""
+    figures: dict[str, float] = {}
+
+    def take(name: str) -> Figure:
+        def figure() -> float:
+            if not figures:
+                figures.update(measure("thousands", 10_000))
+            return figures[name]
+
+        return figure
+
+    def row(measure: str, unit: str, name: str, target: float) -> Row:
+        return Row(
+            measure=f"10,000 trials: {measure}", unit=unit, ours=take(name), target=target, repeats=1, scale=True
+        )
+
+    return [
+        Row(
+            measure="10,000 trials: a trial, at the end",
+            peer="the first hundred",
+            unit="ms",
+            ours=take("last_ms"),
+            theirs=take("first_ms"),
+            target=1.2,
+            repeats=1,
+            scale=True,
+        ),
+        row("read for resume", "s", "read_s", 8.0),
+        row("the best trial", "s", "best_s", 0.05),
+        row("the driver's memory above start", "MB", "memory_mb", 150.0),
+    ]
