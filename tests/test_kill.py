@@ -141,7 +141,7 @@ def sweep(
     """Kill a study's drivers at random moments, so many times or until it is done; how many were killed."""
     killed, snapshots, code = 0, [], begin(n_trials, engine=engine)
     while killed < kills:
-        if drivers.run(KILL_LATER.format(delay=rng.uniform(0.0, 0.6)) + code) == 0:
+        if drivers.run(KILL_LATER.format(delay=rng.uniform(0.0, 0.4)) + code) == 0:
             break
         killed += 1
         study = study_of(client)
