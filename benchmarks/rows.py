@@ -36,7 +36,7 @@ class Row:
     theirs: Figure | None = None
     bare: Figure | None = None
     at_least: bool = False
-    repeats: int = 5
+    repeats: int = 3
     scale: bool = False
 
 
@@ -55,7 +55,6 @@ def _added(measure: str, milliseconds: int, target: float, *, ours: str, theirs:
         theirs=_figure("trials", "ms", "peers", theirs, peers_n, milliseconds),
         bare=_figure("trials", "ms", "peers", "untracked", n, milliseconds),
         target=target,
-        repeats=3 if theirs == "tutorial" else 5,
     )
 
 
@@ -91,7 +90,6 @@ ROWS = [
         ours=_figure("trials", "ms", "ours", "on_ray", 60, 5),
         theirs=_figure("trials", "ms", "peers", "ray_callback", 60, 5),
         target=1.0,
-        repeats=3,
     ),
     _calls("no model", "without_model", 10, 4),
     _calls("no model", "without_model", 1_000, 4),
@@ -105,7 +103,6 @@ ROWS = [
         ),
         target=1.9,
         at_least=True,
-        repeats=3,
     ),
     Row(
         measure="two workers, 400 trials of 20 ms: trials a second",
@@ -123,7 +120,6 @@ ROWS = [
         ours=_figure("many_metrics", "us", "ours", 100, 1_000),
         theirs=_figure("many_metrics", "us", "peers", 100, 20),
         target=0.05,
-        repeats=3,
     ),
     Row(measure="`mltune --help`", unit="s", ours=_figure("command", "s", "-m", "mltune", "--help"), target=0.4),
     Row(measure="`import mltune`", unit="s", ours=_figure("command", "s", "-c", "import mltune"), target=0.15),

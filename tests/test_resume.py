@@ -44,7 +44,7 @@ def value(trial: mltune.Trial) -> float:
 
 def runs_of(client: MlflowClient, study: str) -> list[Run]:
     """All attempts by number and attempt."""
-    runs = client.search_runs(["0"], f"tags.`mltune.study` = '{study}'", ViewType.ALL)
+    runs = client.search_runs(["0"], f"tags.`mltune.study` = '{study}'")
     return sorted(runs, key=lambda run: (number(run), int(run.data.tags["mltune.attempt"])))
 
 

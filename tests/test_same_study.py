@@ -103,6 +103,7 @@ def test_the_same_trials(
 ) -> None:
     driver = drivers.start(code(case, hang_in=killed_in))
     wait_for((chdir / "hung").exists)
+    wait_for(lambda: killed_in in read(client, case).attempts)  # its params may be written a little later
     kill(driver)
     assert drivers.wait(driver) == -9
     run_id = read(client, case).run_id

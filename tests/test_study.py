@@ -69,6 +69,9 @@ def test_the_parent_run(client: MlflowClient) -> None:
     assert tags.pop("uid")
     assert json.loads(tags.pop("lease"))["pid"] == os.getpid()
     assert float(tags.pop("elapsed_s")) >= 0
+    assert float(tags.pop("tracking_ms_per_trial")) > 0
+    study_yaml = Path(client.download_artifacts(result.run_id, "study.yaml"))
+    assert int(tags.pop("tracking_bytes")) == study_yaml.stat().st_size == result.cost.size
     assert json.loads(tags.pop("best_params")) == dict(best.params)
     assert float(tags.pop("best_value")) == best.value
     assert tags == {
@@ -85,7 +88,7 @@ def test_the_parent_run(client: MlflowClient) -> None:
     assert (parent.info.status, parent.info.run_name) == ("FINISHED", "demo")
     assert parent.data.metrics == {"value": best.value, "other": 2.0}
     assert client.get_experiment("0").tags["mlflow.experiment.primaryMetric.name"] == "value"
-    study = yaml.safe_load(Path(client.download_artifacts(result.run_id, "study.yaml")).read_text())
+    study = yaml.safe_load(study_yaml.read_text())
     assert (study["n_trials"], study["seed"], study["space"]["x"]["high"]) == (3, 1, 1.0)
 
 

@@ -11,8 +11,8 @@ from mlflow.entities import Param, Run
 
 from mltune.errors import RequestError
 from mltune.tracking.lease import Lease
+from mltune.tracking.lookup import close_children, twins
 from mltune.tracking.removal import remove_models
-from mltune.tracking.runs import close_children, twins
 from mltune.tracking.store import parent_run, trial_runs
 from mltune.tracking.tags import STATUS, own_tags, to_tags
 from mltune.trial import TrialState

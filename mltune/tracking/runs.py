@@ -7,7 +7,8 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
@@ -15,16 +16,16 @@ from typing import TypeVar
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run
-from mlflow.exceptions import MlflowException
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from mltune.errors import StoreUnavailableError
 from mltune.tracking import removal
 from mltune.tracking.cost import TrackingCost
 from mltune.tracking.entries import Entries
 from mltune.tracking.lease import HELD, RENEWED_EVERY, Lease
-from mltune.tracking.tags import ALL_STEPS, LIMIT, STATUS, own_tags, prefixed, to_tags
+from mltune.tracking.lookup import close_children, twins
+from mltune.tracking.open_trial import OpenTrial, final_metrics, final_tags, now
+from mltune.tracking.tags import LIMIT, STATUS, own_tags, prefixed, to_tags
 from mltune.tracking.trouble import LeaseLostError, StoreError
 from mltune.tracking.writer import Writer
 from mltune.trial import FrozenTrial, Models, Reason, TrialState
@@ -48,7 +49,7 @@ class Tracker:
         name: The study's name.
         metric: The study's metric.
         models: Which models are kept.
-        project_run: The run that ``mlflow run`` made for this study, see :func:`project_run`.
+        project_run: The run that ``mlflow run`` made for this study, see :func:`mltune.tracking.lookup.project_run`.
         patience: Seconds for which a store that does not answer is tried again.
         wake: Called when there is something for :meth:`settle`.
     """
@@ -76,7 +77,7 @@ class Tracker:
         self._create_parent = self._creation(name, {"uid": secrets.token_hex(16)}, within)
         self._writer = Writer(patience, RENEWED_EVERY, wake)
         self._parent = Entries()
-        self._open_trials: dict[str, _OpenTrial] = {}  # by run id
+        self._open_trials: dict[str, OpenTrial] = {}  # by run id
         self._reserved: dict[str, _Reservation] = {}  # by uid
         self._runs: dict[str, str] = {}  # uid to run id
         self._made_twice: set[str] = set()  # uids
@@ -138,7 +139,7 @@ class Tracker:
         """Make the run of a trial's first attempt ahead of it, so that the trial need not wait for the store."""
         uid = self._uid(number, 1)
         if uid not in self._reserved:
-            reservation = self._reserved[uid] = _Reservation(self._trial_creation(number, 1, None), _now())
+            reservation = self._reserved[uid] = _Reservation(self._trial_creation(number, 1, None), now())
             self._writer.put(reservation.create)
 
     def start_trial(self, trial: FrozenTrial, first: str | None, then: Callable[[str], None]) -> None:
@@ -149,10 +150,10 @@ class Tracker:
             first: The run of the first attempt, where this is a later one.
             then: Gets the run's id; at once, if the run was made ahead.
         """
-        uid, opened = self._uid(trial.number, trial.attempt), _OpenTrial()
+        uid, opened = self._uid(trial.number, trial.attempt), OpenTrial()
         reservation = self._reserved.pop(uid, None)
         if reservation is not None:
-            opened.waited = _now() - reservation.time
+            opened.waited = now() - reservation.time
         opened.entries.add(
             params=[Param(name, str(value)) for name, value in trial.params.items()],
             tags={"seed": str(trial.seed), "params": json.dumps(dict(trial.params))},
@@ -192,10 +193,14 @@ class Tracker:
             self._writer.put(lambda: self._log_text(run_id, "traceback.txt", traceback))
         opened = self._open_trials.pop(run_id)
         self._ended += 1
-        end = _now() - opened.waited  # MLflow takes the time from the run's making to this as the trial's duration
-        opened.entries.add(metrics=_final(trial, opened), tags=_end_tags(trial))
+        end = now() - opened.waited  # MLflow takes the time from the run's making to this as the trial's duration
+        finish = partial(opened.entries.add, metrics=final_metrics(trial, opened), tags=final_tags(trial))
         if trial.state is TrialState.INTERRUPTED or trial.reason in (Reason.TIMEOUT, Reason.WORKER_DIED):
             self._writer.put(lambda: close_children(client, self.experiment_id, run_id))
+        if trial.finished and traceback is None:
+            finish()  # so that a write that waits takes it along
+        else:
+            self._writer.put(finish)  # the state says that all else is there
         self._writer.put(lambda: opened.entries.write(client, run_id))
         self._writer.put(lambda: client.set_terminated(run_id, STATUS[trial.state], end), lambda _: then())
 
@@ -215,9 +220,9 @@ class Tracker:
 
     def log_best(self, trial: FrozenTrial) -> None:
         """Say on the parent run which trial is the best so far; the steps of its metrics are trial numbers."""
-        now = _now()
+        time_ms = now()
         self._parent.add(
-            metrics=[Metric(name, value, now, trial.number) for name, value in trial.metrics.items()],
+            metrics=[Metric(name, value, time_ms, trial.number) for name, value in trial.metrics.items()],
             tags={
                 "best_run_id": str(trial.run_id),
                 "best_value": repr(trial.value),
@@ -230,15 +235,15 @@ class Tracker:
         """Write what the study came to, and close its run."""
         plain = (reason or "").encode("utf-8", "backslashreplace").decode()
         tags = {"state": str(state), "elapsed_s": f"{self.elapsed:.1f}"} | ({"reason": plain[:LIMIT]} if plain else {})
-        now = _now()
-        for uid in self._reserved:
-            self._delete_run(uid)
+        ended = now()
+        while self._reserved:
+            self._delete_run(self._reserved.popitem()[0])
 
         def end() -> None:
             if self.run_id:  # it may have come while this waited
                 self._delete_twins()
                 tags.update(self.cost.to_tags())
-                self._client.set_terminated(self.run_id, STATUS[state], now)
+                self._client.set_terminated(self.run_id, STATUS[state], ended)
                 self._client.log_batch(self.run_id, tags=to_tags(tags))  # last: a COMPLETE study is not looked at again
 
         self._writer.put(end)
@@ -303,7 +308,7 @@ class Tracker:
 
     def _creation(self, name: str, tags: Mapping[str, str], parent: str | None) -> Callable[[], str]:
         """A call that creates a run, and finds it where an earlier try did so without saying."""
-        uid, tried, start = tags["uid"], False, _now()
+        uid, tried, start = tags["uid"], False, now()
 
         def create() -> str:
             nonlocal tried
@@ -333,7 +338,11 @@ class Tracker:
                     self._client.delete_run(run_id)
 
     def _delete_run(self, uid: str) -> None:
-        self._writer.put(lambda: self._client.delete_run(self._runs[uid]) if uid in self._runs else None)
+        def delete() -> None:
+            if uid in self._runs and self._client.get_run(self._runs[uid]).info.lifecycle_stage == "active":
+                self._client.delete_run(self._runs[uid])
+
+        self._writer.put(delete)
 
     def _take_project_run(self) -> str:
         assert self._project_run is not None
@@ -346,8 +355,8 @@ class Tracker:
         with TemporaryDirectory(prefix="mltune-") as folder:
             path = Path(folder, name)
             path.write_text(text, encoding="utf-8", errors="backslashreplace")
-            self._size += path.stat().st_size
             self._client.log_artifact(run_id, str(path))
+            self._size += path.stat().st_size
 
 
 @dataclass(frozen=True)
@@ -356,76 +365,3 @@ class _Reservation:
 
     create: Callable[[], str]
     time: int
-
-
-@dataclass
-class _OpenTrial:
-    """What a trial's run is to hold, and what to know when it ends.
-
-    Attributes:
-        waited: Milliseconds from the making of the run to the beginning of the trial.
-        flushed: When its reports were written, in seconds.
-        last_step: Of the last report.
-        last_time: Likewise, in milliseconds since 1970.
-    """
-
-    entries: Entries = field(default_factory=Entries)
-    waited: int = 0
-    flushed: float = field(default_factory=time.monotonic)
-    last_step: int = 0
-    last_time: int = 0
-
-
-def project_run(client: MlflowClient) -> Run | None:
-    """The run that ``mlflow run`` made for this process; None where user code or an earlier study has taken it."""
-    run_id = os.environ.get("MLFLOW_RUN_ID")
-    if run_id is None or mlflow.active_run() is not None:
-        return None
-    try:
-        return client.get_run(run_id)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        raise StoreUnavailableError(
-            f"MLFLOW_RUN_ID must name a run of this store, but there is no run '{run_id}': unset it"
-        ) from error
-
-
-def twins(client: MlflowClient, experiment_id: str, uid: str) -> list[str]:
-    """The runs that were made for one attempt, oldest first: more than one where a request was repeated."""
-    runs = client.search_runs([experiment_id], f"tags.`mltune.uid` = '{uid}'", order_by=["attributes.start_time ASC"])
-    return [str(run.info.run_id) for run in runs]
-
-
-def close_children(client: MlflowClient, experiment_id: str, run_id: str) -> None:
-    """Close what user code had opened inside a trial that was cut off."""
-    running = client.search_runs(
-        [experiment_id], f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run_id}' AND attributes.status = 'RUNNING'"
-    )
-    for run in running:
-        close_children(client, experiment_id, run.info.run_id)
-        client.set_terminated(run.info.run_id, "KILLED")
-
-
-def _final(trial: FrozenTrial, opened: _OpenTrial) -> list[Metric]:
-    """The returned metrics, later than all reports so that MLflow shows them as current; and the duration."""
-    now = max(_now(), opened.last_time + 1)
-    returned = trial.metrics if trial.state is TrialState.COMPLETE or not trial.reports else {}
-    metrics = [Metric(name, value, now, opened.last_step, model_id=trial.model_id) for name, value in returned.items()]
-    return [*metrics, Metric("duration_s", trial.duration or 0.0, now, 0)]
-
-
-def _end_tags(trial: FrozenTrial) -> dict[str, str]:
-    tags = {"state": str(trial.state)}
-    if trial.value is not None:
-        tags["value"] = repr(trial.value)
-    if trial.reason is not None:
-        tags["reason"] = str(trial.reason)
-    if trial.reports:
-        steps = json.dumps(list(trial.reports))
-        tags["steps"] = steps if len(steps) <= LIMIT else ALL_STEPS
-    return tags
-
-
-def _now() -> int:
-    return int(time.time() * 1000)
