@@ -13,6 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mlflow import MlflowClient
+from mlflow.entities import Run, ViewType
+
 _ZYGOTE = """
 import json, os, signal, sys, traceback
 import mlflow, mltune.resumption, mltune.engines.optuna, mltune.execution.local, mltune.execution.runner
@@ -88,6 +91,11 @@ class Drivers:
         self.running.remove(pid)
         return code
 
+    @property
+    def client(self) -> MlflowClient:
+        """A client of their store."""
+        return MlflowClient(self.environment["MLFLOW_TRACKING_URI"])
+
     def run(self, code: str) -> int:
         """Run code to its end."""
         return self.wait(self.start(code))
@@ -129,6 +137,18 @@ def wait_for(condition: Callable[[], bool], seconds: float = 120.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not come to be"
         time.sleep(0.02)
+
+
+def trials_begun(client: MlflowClient, study: str) -> list[Run]:
+    """The runs of a study's trials, deleted ones too, without those that were made ahead and not used."""
+    runs = client.search_runs(["0"], f"tags.`mltune.study` = '{study}'", ViewType.ALL)
+    return [run for run in runs if "mltune.params" in run.data.tags]
+
+
+def has_begun(client: MlflowClient, number: int) -> bool:
+    """Whether the store knows that a trial runs: a moment after it has begun."""
+    runs = client.search_runs(["0"], f"tags.`mltune.number` = '{number}' AND tags.`mltune.state` = 'RUNNING'")
+    return any("mltune.params" in run.data.tags for run in runs)
 
 
 def kill(pid: int) -> None:

@@ -18,12 +18,12 @@ from typing import Any
 import pytest
 import yaml
 from mlflow import MlflowClient
-from mlflow.entities import Run, ViewType
+from mlflow.entities import Run
 
 import mltune
 from mltune import Categorical, Float, Int, RequestError, TrialState
 from mltune.tracking.lease import Lease
-from tests.drivers import Drivers, wait_for
+from tests.drivers import Drivers, has_begun, trials_begun, wait_for
 
 ROOT = Path(__file__).parents[1]
 SPACE = {"x": Float(0.0, 1.0), "kind": Categorical(["a", "b"])}
@@ -44,7 +44,7 @@ def value(trial: mltune.Trial) -> float:
 
 def runs_of(client: MlflowClient, study: str) -> list[Run]:
     """All attempts by number and attempt."""
-    runs = client.search_runs(["0"], f"tags.`mltune.study` = '{study}'")
+    runs = trials_begun(client, study)
     return sorted(runs, key=lambda run: (number(run), int(run.data.tags["mltune.attempt"])))
 
 
@@ -184,7 +184,7 @@ def study_of(client: MlflowClient) -> str:
 def hang(drivers: Drivers, trial: int, *arguments: str) -> int:
     """Start a driver, and wait until a trial hangs; the driver's process id."""
     driver = drivers.start(main(*arguments))
-    wait_for((drivers.folder / f"hung-{trial}").exists)
+    wait_for(lambda: (drivers.folder / f"hung-{trial}").exists() and has_begun(drivers.client, trial))
     return driver
 
 

@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from mltune import TrialState
 from mltune.tracking import store
 from mltune.tracking.store import StudyRecord
-from tests.drivers import Drivers, Zygote, kill, wait_for
+from tests.drivers import Drivers, Zygote, has_begun, kill, wait_for
 
 N_TRIALS = 24
 KILLED_IN = (1, 7, 15)
@@ -103,7 +103,7 @@ def test_the_same_trials(
 ) -> None:
     driver = drivers.start(code(case, hang_in=killed_in))
     wait_for((chdir / "hung").exists)
-    wait_for(lambda: killed_in in read(client, case).attempts)  # its params may be written a little later
+    wait_for(lambda: has_begun(client, killed_in))
     kill(driver)
     assert drivers.wait(driver) == -9
     run_id = read(client, case).run_id

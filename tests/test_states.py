@@ -17,7 +17,7 @@ from mlflow.entities import Run, ViewType
 
 import mltune
 from mltune import Categorical, TrialState
-from tests.drivers import Drivers, wait_for
+from tests.drivers import Drivers, has_begun, trials_begun, wait_for
 
 COLUMNS = {"optuna-1": ("optuna", 1), "optuna-2": ("optuna", 2), "ray-2": ("ray", 2)}
 
@@ -188,6 +188,7 @@ def begin(drivers: Drivers, *, engine: str = "optuna", n_jobs: int = 1, grace: f
     (drivers.folder / "waits.yaml").write_text(yaml.safe_dump(study))
     driver = drivers.start(main("run", "waits.yaml"))
     wait_for(lambda: all((drivers.folder / f"training-{n + 1}").exists() for n in range(n_jobs)))
+    wait_for(lambda: all(has_begun(drivers.client, n + 1) for n in range(n_jobs)))
     wait_for(lambda: "trial 0 COMPLETE" in drivers.log.read_text())
     return driver
 
@@ -204,8 +205,7 @@ def study_of(client: MlflowClient) -> str:
 
 def trials_of(client: MlflowClient, study: str) -> list[Run]:
     """All attempts, deleted runs included, by number and attempt."""
-    runs = client.search_runs(["0"], f"tags.`mltune.study` = '{study}'", ViewType.ALL)
-    return sorted(runs, key=lambda run: (number(run), int(run.data.tags["mltune.attempt"])))
+    return sorted(trials_begun(client, study), key=lambda run: (number(run), int(run.data.tags["mltune.attempt"])))
 
 
 def number(run: Run) -> int:

@@ -25,7 +25,7 @@ from mlflow.entities import Run, ViewType
 import mltune
 from mltune.errors import StudyFailedError
 from mltune.tracking.lease import Lease
-from tests.drivers import wait_for
+from tests.drivers import has_begun, wait_for
 from tests.proxy import Answer, Fault, Forward, Proxy, answers, drops, loses_answer, pool, proxy_before, slow, well
 from tests.servers import Server, tracking_server
 
@@ -452,7 +452,7 @@ def test_a_study_that_was_taken_over_is_left_alone(
 ) -> None:
     monkeypatch.setattr("mltune.tracking.runs.RENEWED_EVERY", 0.5)
     study = Study(quiet=True)
-    wait_for(lambda: len(client.search_runs(["0"], "tags.`mltune.number` = '2'")) == 1)
+    wait_for(lambda: has_begun(client, 2))
     parent = client.search_runs(["0"], "tags.`mltune.kind` = 'study'")[0].info.run_id
     thief = replace(Lease.mine(), boot="another machine", host="elsewhere", pid=7)
     client.set_tag(parent, "mltune.lease", str(thief))

@@ -319,7 +319,7 @@ class Tracker:
             if uid not in self._runs:
                 within = {MLFLOW_PARENT_RUN_ID: parent} if parent is not None else {}
                 run = self._client.create_run(
-                    self.experiment_id, start, self._context | prefixed(tags) | within, run_name=name
+                    self.experiment_id, start_time=start, tags=self._context | prefixed(tags) | within, run_name=name
                 )
                 self._runs[uid] = str(run.info.run_id)
             return self._runs[uid]
