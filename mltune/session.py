@@ -19,7 +19,7 @@ from mltune.execution import Executor, ExecutorLostError, Isolation, ObjectiveRe
 from mltune.plan import Plan, how_to_go_on
 from mltune.result import StudyResult, no_model
 from mltune.signals import Signals, Stop
-from mltune.tracking import connect, lookup, reconcile, registry, removal, store
+from mltune.tracking import connect, other_runs, reconcile, registry, removal, store
 from mltune.tracking.connect import Store
 from mltune.tracking.cost import TrackingCost
 from mltune.tracking.registry import Registration
@@ -98,7 +98,7 @@ def _make_ready(plan: Plan, executor: Executor, signals: Signals, settings: Mapp
 
 def _tracker(plan: Plan, there: Store, executor: Executor) -> Tracker:
     config, past = plan.config, plan.past
-    project_run = lookup.project_run(there.client) if past is None else None
+    project_run = other_runs.project_run(there.client) if past is None else None
     if past is not None:
         experiment_id = past.experiment_id
     else:

@@ -145,9 +145,9 @@ def trials_begun(client: MlflowClient, study: str) -> list[Run]:
     return [run for run in runs if "mltune.params" in run.data.tags]
 
 
-def has_begun(client: MlflowClient, number: int) -> bool:
+def has_begun(client: MlflowClient, number: int, experiment_id: str = "0") -> bool:
     """Whether the store knows that a trial runs: a moment after it has begun."""
-    runs = client.search_runs(["0"], f"tags.`mltune.number` = '{number}' AND tags.`mltune.state` = 'RUNNING'")
+    runs = client.search_runs([experiment_id], f"tags.`mltune.number` = '{number}' AND tags.`mltune.state` = 'RUNNING'")
     return any("mltune.params" in run.data.tags for run in runs)
 
 

@@ -310,7 +310,7 @@ def test_a_study_that_cannot_be_written_stops_and_goes_on_later(
     closed = "tags.`mltune.kind` = 'trial' AND attributes.status = 'FINISHED'"
     wait_for(lambda: len(client.search_runs([experiment], closed)) == 2)
     parent = client.search_runs([experiment], "tags.`mltune.kind` = 'study'")[0].info.run_id
-    wait_for(lambda: len(runs_of(client, parent)) == 3)
+    wait_for(lambda: has_begun(client, 2, experiment))
     breaks(proxy, parent)
     error = study.failure()
     assert says in str(error)

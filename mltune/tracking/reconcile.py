@@ -11,7 +11,7 @@ from mlflow.entities import Param, Run
 
 from mltune.errors import RequestError
 from mltune.tracking.lease import Lease
-from mltune.tracking.lookup import close_children, twins
+from mltune.tracking.other_runs import close_children, discard, twins
 from mltune.tracking.removal import remove_models
 from mltune.tracking.store import parent_run, trial_runs
 from mltune.tracking.tags import STATUS, own_tags, to_tags
@@ -69,7 +69,7 @@ def reconcile(client: MlflowClient, study: str, last_heard: float) -> None:
     parent = parent_run(client, study)
     for twin in twins(client, parent.info.experiment_id, own_tags(parent).get("uid", "")):
         if twin != study:
-            client.delete_run(twin)
+            discard(client, twin)
     by_uid: dict[str, list[Run]] = {}
     for run in trial_runs(client, parent):
         by_uid.setdefault(own_tags(run)["uid"], []).append(run)
@@ -77,7 +77,7 @@ def reconcile(client: MlflowClient, study: str, last_heard: float) -> None:
         used, *others = sorted(runs, key=_progress, reverse=True)
         for run in others if "params" in own_tags(used) else runs:
             remove_models(client, parent.info.experiment_id, run.info.run_id)
-            client.delete_run(run.info.run_id)
+            discard(client, run.info.run_id)
         if "params" in own_tags(used):
             _close(client, used, int(last_heard * 1000))
 

@@ -23,8 +23,8 @@ from mltune.tracking import removal
 from mltune.tracking.cost import TrackingCost
 from mltune.tracking.entries import Entries
 from mltune.tracking.lease import HELD, RENEWED_EVERY, Lease
-from mltune.tracking.lookup import close_children, twins
 from mltune.tracking.open_trial import OpenTrial, final_metrics, final_tags, now
+from mltune.tracking.other_runs import close_children, discard, twins
 from mltune.tracking.tags import LIMIT, STATUS, own_tags, prefixed, to_tags
 from mltune.tracking.trouble import LeaseLostError, StoreError
 from mltune.tracking.writer import Writer
@@ -49,7 +49,7 @@ class Tracker:
         name: The study's name.
         metric: The study's metric.
         models: Which models are kept.
-        project_run: The run that ``mlflow run`` made for this study, see :func:`mltune.tracking.lookup.project_run`.
+        project_run: The run that ``mlflow run`` made for this study.
         patience: Seconds for which a store that does not answer is tried again.
         wake: Called when there is something for :meth:`settle`.
     """
@@ -335,12 +335,12 @@ class Tracker:
         for uid in self._made_twice:
             for run_id in twins(self._client, self.experiment_id, uid):
                 if run_id != self._runs.get(uid):
-                    self._client.delete_run(run_id)
+                    discard(self._client, run_id)
 
     def _delete_run(self, uid: str) -> None:
         def delete() -> None:
-            if uid in self._runs and self._client.get_run(self._runs[uid]).info.lifecycle_stage == "active":
-                self._client.delete_run(self._runs[uid])
+            if uid in self._runs:
+                discard(self._client, self._runs[uid])
 
         self._writer.put(delete)
 

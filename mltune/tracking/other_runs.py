@@ -1,0 +1,51 @@
+"""Runs that somebody else opened, or nobody needs: of ``mlflow run``, of repeated requests, inside of a trial."""
+
+from __future__ import annotations
+
+import os
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+from mltune.errors import StoreUnavailableError
+
+
+def project_run(client: MlflowClient) -> Run | None:
+    """The run that ``mlflow run`` made for this process; None where user code or an earlier study has taken it."""
+    run_id = os.environ.get("MLFLOW_RUN_ID")
+    if run_id is None or mlflow.active_run() is not None:
+        return None
+    try:
+        return client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        raise StoreUnavailableError(
+            f"MLFLOW_RUN_ID must name a run of this store, but there is no run '{run_id}': unset it"
+        ) from error
+
+
+def twins(client: MlflowClient, experiment_id: str, uid: str) -> list[str]:
+    """The runs that were made for one attempt, oldest first: more than one where a request was repeated."""
+    runs = client.search_runs([experiment_id], f"tags.`mltune.uid` = '{uid}'", order_by=["attributes.start_time ASC"])
+    return [str(run.info.run_id) for run in runs]
+
+
+def discard(client: MlflowClient, run_id: str) -> None:
+    """Close and delete a run that is not needed; may be called again."""
+    if client.get_run(run_id).info.lifecycle_stage == "active":
+        client.set_terminated(run_id, "KILLED")
+        client.delete_run(run_id)
+
+
+def close_children(client: MlflowClient, experiment_id: str, run_id: str) -> None:
+    """Close what user code had opened inside a trial that was cut off."""
+    running = client.search_runs(
+        [experiment_id], f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run_id}' AND attributes.status = 'RUNNING'"
+    )
+    for run in running:
+        close_children(client, experiment_id, run.info.run_id)
+        client.set_terminated(run.info.run_id, "KILLED")
