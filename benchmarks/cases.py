@@ -77,18 +77,30 @@ def many_metrics(side: str, metrics: int, steps: int) -> dict[str, float]:
 
 
 def calls(side: str, name: str, ns: list[int], *arguments: Any) -> dict[str, float]:
-    """Calls that arrive at a server for one more trial, between studies of so many trials and the next larger ones."""
+    """Calls to the tracking API that arrive at a server for one more trial, and uploads of files.
+
+    Args:
+        side: Who is measured.
+        name: What it runs.
+        ns: Trials of studies; the figures are differences between each and the one before.
+        arguments: What else it takes.
+    """
     import mlflow
 
-    counts = []
+    calls, files = [0], [0]
     with _server() as server:
         mlflow.set_tracking_uri(server.uri)
         for n in ns:
-            before = len(server.calls())
             _run(side, name, n, *arguments)
-            counts.append(len(server.calls()) - before)
-    steps = zip(pairwise(ns), pairwise(counts), strict=True)
-    return {f"{n}": (more - fewer) / (n - m) for (m, n), (fewer, more) in steps}
+            calls.append(len(server.calls()) - sum(calls))
+            files.append(len(server.uploads()) - sum(files))
+    figures = {}
+    for (m, n), (fewer, more), (fewer_files, more_files) in zip(
+        pairwise(ns), pairwise(calls[1:]), pairwise(files[1:]), strict=True
+    ):
+        figures[f"{n}"] = (more - fewer) / (n - m)
+        figures[f"files at {n}"] = (more_files - fewer_files) / (n - m)
+    return figures
 
 
 def thousands(n: int) -> dict[str, float]:

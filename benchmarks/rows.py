@@ -66,7 +66,7 @@ _WITHOUT = {"ours": "without_model", "theirs": "without_model", "peer": _PLAIN}
 def _calls(measure: str, name: str, at: int, target: float, *, scale: bool = False) -> Row:
     ns = [1, 10] if at == 10 else [10, at]
     return Row(
-        measure=f"{measure}: calls a trial to a server, at trial {at:,}",
+        measure=f"{measure}: calls a trial to a server's tracking API, at trial {at:,}",
         unit="calls",
         ours=_figure("calls", str(at), "ours", name, ns, 5),
         target=target,
@@ -95,6 +95,15 @@ ROWS = [
     _calls("no model", "without_model", 1_000, 4),
     _calls("model", "with_model", 10, 12),
     _calls("model", "with_model", 1_000, 12, scale=True),
+    Row(
+        measure="model: files a trial uploads to a server",
+        peer=_LOOP,
+        unit="files",
+        ours=_figure("calls", "files at 10", "ours", "with_model", [1, 10], 5),
+        theirs=_figure("calls", "files at 10", "peers", "hand_written", [1, 10], 5),
+        target=1.0,
+        repeats=1,
+    ),
     Row(
         measure="two workers, 40 trials of 1 s: times one worker",
         unit="times",

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import requests
 
-_CALL = re.compile(r'"(?:GET|POST|PUT|PATCH|DELETE) (/api/2\.0/mlflow\S*)')
+_CALL = re.compile(r'"(?:GET|POST|PUT|PATCH|DELETE) (/api/2\.0/mlflow/\S*)')
+_UPLOAD = re.compile(r'"PUT (/api/2\.0/mlflow-artifacts/\S*)')
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,16 @@ class Server:
     log: Path
 
     def calls(self) -> list[str]:
-        """The paths of all calls so far, of artifacts too, without those about experiments."""
+        """The paths of all calls to the tracking API so far, without those about experiments."""
+        return [path for path in self._find(_CALL) if "/experiments/" not in path]
+
+    def uploads(self) -> list[str]:
+        """The paths of all files so far."""
+        return self._find(_UPLOAD)
+
+    def _find(self, what: re.Pattern[str]) -> list[str]:
         time.sleep(0.5)  # the log is written a little later
-        found = _CALL.findall(self.log.read_text())
-        return [path for path in found if "/experiments/" not in path]
+        return what.findall(self.log.read_text())
 
 
 @contextmanager
