@@ -316,7 +316,7 @@ class StudyDriver:
         if trial.state is TrialState.COMPLETE and self._is_best(trial):
             self.best, beaten = trial, self.best
             self._tracker.log_best(trial)
-        if beaten is not None:
+        if beaten is not None and self._signals.received is None:  # else closing the runs comes first
             self._tracker.remove_models(beaten)
 
     def _is_best(self, trial: FrozenTrial) -> bool:

@@ -289,11 +289,16 @@ class _Session:
             metric=config.metric,
             direction=config.direction,
             state=TrialState.COMPLETE,
-            trials=tuple(sorted(driver.trials, key=lambda trial: trial.number)),
+            trials=tuple(sorted(map(self._as_kept, driver.trials), key=lambda trial: trial.number)),
             best_trial=best,
             registration=registration,
             cost=tracker.cost,
         )
+
+    def _as_kept(self, trial: FrozenTrial) -> FrozenTrial:
+        """A trial without the model that is not kept."""
+        beaten = self._config.models is Models.BEST and trial is not self.driver.best
+        return replace(trial, model_id=None) if beaten else trial
 
     def _register(self, there: Store, name: str, best: FrozenTrial) -> Registration:
         config, study = self._config, self._tracker.run_id

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import time
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
 
 import mltune
-from mltune import StudyFailedError, Trial
+from mltune import StudyFailedError, Trial, TrialState
 
 SPACE = {"x": mltune.Float(0, 1)}
 
@@ -32,6 +35,39 @@ def test_a_run_is_there_before_its_trial_starts(n_jobs: int, client: MlflowClien
     assert [trial.number for trial in result.trials] == list(range(12))
     runs = client.search_runs(["0"], f"tags.`mltune.study` = '{result.run_id}'", ViewType.ALL)
     assert {run.info.run_id for run in runs} == {trial.run_id for trial in result.trials}
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_an_objective_may_log_the_params_itself(n_jobs: int, client: MlflowClient) -> None:
+    def objective(trial: Trial) -> float:
+        import mlflow
+
+        with contextlib.suppress(mlflow.exceptions.MlflowException):  # ours may have come first
+            mlflow.log_param("x", f"about {trial.params['x']:.1f}")
+        return 1.0
+
+    result = tune(objective, 12, n_jobs)
+    assert {trial.state for trial in result.trials} == {TrialState.COMPLETE}
+    for trial in result.trials:
+        run = client.get_run(str(trial.run_id))
+        assert run.data.params["x"] in (str(trial.params["x"]), f"about {trial.params['x']:.1f}")
+        assert json.loads(run.data.tags["mltune.params"]) == trial.params
+
+
+def test_the_best_is_named_once_it_is_stored(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    log_batch, seen = MlflowClient.log_batch, []
+
+    def look(self: MlflowClient, run_id: str, *arguments: Any, **options: Any) -> None:
+        time.sleep(0.03)  # so that much waits to be written
+        for tag in options.get("tags", ()):
+            if tag.key == "mltune.best_run_id":
+                seen.append(client.get_run(tag.value).info.status)
+        log_batch(self, run_id, *arguments, **options)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", look)
+    tune(lambda trial: -float(trial.number), 15, n_jobs=2)
+    assert seen
+    assert set(seen) == {"FINISHED"}
 
 
 def test_mlflow_shows_how_long_the_trial_took(client: MlflowClient) -> None:

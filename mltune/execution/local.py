@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from multiprocessing.connection import wait
 
 from mltune.errors import ObjectiveError
-from mltune.execution._base import THREAD_VARIABLES, Died, Ended, Executor, Message, Setup, Task, TimedOut
+from mltune.execution._base import THREAD_VARIABLES, Cost, Died, Ended, Executor, Message, Setup, Task, TimedOut
 from mltune.execution._worker_process import WorkerProcess
 from mltune.execution.processes import end_marked, memory_above
 
@@ -124,7 +124,7 @@ class LocalExecutor(Executor):
             return self._lose(worker, Died(str(error)))
         if isinstance(message, Ended):
             if isinstance(message.outcome, TimedOut):
-                return self._lose(worker, message.outcome)
+                return self._lose(worker, message.outcome, message.cost)
             worker.task = None
         return message
 
@@ -154,7 +154,9 @@ class LocalExecutor(Executor):
             return None
         return Died(f"the worker used {_mib(used)}, more than trial_memory {_mib(self._trial_memory)}")
 
-    def _lose(self, worker: WorkerProcess, outcome: TimedOut | Died | None = None) -> Message | None:
+    def _lose(
+        self, worker: WorkerProcess, outcome: TimedOut | Died | None = None, cost: Cost | None = None
+    ) -> Message | None:
         """End a worker and all it started, and put a new one in its place; what became of its task.
 
         One without a task, and one that never got ready, is replaced when the next task comes.
@@ -168,7 +170,7 @@ class LocalExecutor(Executor):
             self._workers.append(self._spawn())
         if outcome is None:
             outcome = TimedOut(ended.traceback) if _WATCHDOG in ended.traceback else ended
-        return Ended(worker.task.number, outcome)
+        return Ended(worker.task.number, outcome, cost or Cost())
 
 
 def _mib(size: int) -> str:

@@ -11,8 +11,9 @@ class TrackingCost:
     """What keeping the record took.
 
     Attributes:
-        ms_per_trial: Milliseconds that the store was at work for a trial, models included; in the study's last session.
-        size: Bytes of all files, models most of all.
+        ms_per_trial: Milliseconds that went into the record of a trial, by driver and worker, models included; most of
+            them while trials train. In the study's last session.
+        size: Bytes of all files that were uploaded, models most of all.
     """
 
     ms_per_trial: float = 0.0

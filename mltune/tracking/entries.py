@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
+from mlflow.exceptions import MlflowException
 
 from mltune.tracking.tags import to_tags
+from mltune.tracking.trouble import is_transient
 
 _METRICS, _PARAMS = 800, 100  # in one call; MLflow takes 1,000 metrics, 100 params, 100 tags, and 1,000 in all
 
@@ -53,8 +55,13 @@ class Entries:
     def write(self, client: MlflowClient, run_id: str) -> None:
         """Write all that was added; no call if that is nothing. What fails is written again by the next one."""
         while (batch := self._take()) is not None:
-            client.log_batch(run_id, metrics=batch.metrics, params=batch.params, tags=to_tags(batch.tags))
-            self._taken = None
+            try:
+                client.log_batch(run_id, metrics=batch.metrics, params=batch.params, tags=to_tags(batch.tags))
+            except MlflowException as error:
+                if is_transient(error) or not _leave_out_known(batch, client, run_id):
+                    raise
+            else:
+                self._taken = None
 
     def _take(self) -> _Batch | None:
         """The batch whose writing failed, or the next one."""
@@ -65,3 +72,16 @@ class Entries:
                 if not self._metrics and not self._params:
                     self._taken.tags, self._tags = self._tags, {}
             return self._taken
+
+
+def _leave_out_known(batch: _Batch, client: MlflowClient, run_id: str) -> bool:
+    """Leave out params that the run has: MLflow never changes one, and user code may have logged it in its own words.
+
+    Returns:
+        Whether there were any.
+    """
+    known = client.get_run(run_id).data.params if batch.params else {}
+    left = [param for param in batch.params if param.key not in known]
+    found = len(left) < len(batch.params)
+    batch.params = left
+    return found

@@ -181,7 +181,10 @@ def _save(flavor: ModuleType, model: Any, path: Path, **options: Any) -> None:
     needed = tuple(options["pip_requirements"])
     if needed not in _ENVIRONMENTS:
         flavor.save_model(model, str(path), **options)
-        _ENVIRONMENTS[needed] = {name: (path / name).read_bytes() for name in _ENVIRONMENT if (path / name).exists()}
+        if not any(requirement.startswith("-") for requirement in needed):  # a file may change
+            _ENVIRONMENTS[needed] = {
+                name: (path / name).read_bytes() for name in _ENVIRONMENT if (path / name).exists()
+            }
         return
     flavor.save_model(model, str(path), **options | {"pip_requirements": [f"mlflow=={mlflow.__version__}"]})
     for name, content in _ENVIRONMENTS[needed].items():

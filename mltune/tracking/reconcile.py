@@ -76,6 +76,7 @@ def reconcile(client: MlflowClient, study: str, last_heard: float) -> None:
     for runs in by_uid.values():
         used, *others = sorted(runs, key=_progress, reverse=True)
         for run in others if "params" in own_tags(used) else runs:
+            close_children(client, parent.info.experiment_id, run.info.run_id)
             remove_models(client, parent.info.experiment_id, run.info.run_id)
             discard(client, run.info.run_id)
         if "params" in own_tags(used):
@@ -92,7 +93,8 @@ def _close(client: MlflowClient, run: Run, last_heard: int) -> None:
     state = TrialState(tags["state"])
     if state is not TrialState.RUNNING:
         if run.info.status != STATUS[state]:
-            client.set_terminated(run_id, STATUS[state])
+            duration = 1000 * run.data.metrics.get("duration_s", 0.0)
+            client.set_terminated(run_id, STATUS[state], int(run.info.start_time + duration))
         return
     close_children(client, run.info.experiment_id, run_id)
     client.log_batch(run_id, params=list(_missing_params(run)), tags=to_tags({"state": str(TrialState.INTERRUPTED)}))

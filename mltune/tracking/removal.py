@@ -9,6 +9,8 @@ from mlflow.entities import LoggedModel
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
+from mltune.tracking.trouble import is_transient
+
 
 def remove_models(client: MlflowClient, experiment_id: str, run_id: str) -> None:
     """Delete the LoggedModels of a run, half-made ones too, and their files; those that are registered stay.
@@ -37,14 +39,20 @@ def _remove(client: MlflowClient, model: LoggedModel) -> None:
     """Files first: a model without files can be found and removed again, files without a model cannot."""
     if not _is_registered(client, model):
         files = get_artifact_repository(model.artifact_location, tracking_uri=client.tracking_uri)
-        files.delete_artifacts()  # type: ignore[no-untyped-call]
+        try:
+            files.delete_artifacts()  # type: ignore[no-untyped-call]
+        except Exception as error:
+            if is_transient(error) and "not implemented" not in str(error).lower():
+                raise  # else they stay: it is no reason to end a study
         client.delete_logged_model(model.model_id)
 
 
 def _is_registered(client: MlflowClient, model: LoggedModel) -> bool:
     """As `mlflow.register_model` says on the model, or as the registry says of versions made otherwise."""
+    if MLFLOW_MODEL_VERSIONS in model.tags:
+        return True
     versions = client.search_model_versions(f"run_id = '{model.source_run_id}'")
-    return MLFLOW_MODEL_VERSIONS in model.tags or any(version.source == model.model_uri for version in versions)
+    return any(model.model_id in (version.model_id, str(version.source).rpartition("/")[2]) for version in versions)
 
 
 def _models(client: MlflowClient, experiment_id: str, which: str | None = None) -> Iterator[LoggedModel]:

@@ -7,7 +7,6 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -76,14 +75,16 @@ class Tracker:
         within = str(active.info.run_id) if active is not None else None
         self._create_parent = self._creation(name, {"uid": secrets.token_hex(16)}, within)
         self._writer = Writer(patience, RENEWED_EVERY, wake)
-        self._parent = Entries()
         self._open_trials: dict[str, OpenTrial] = {}  # by run id
-        self._reserved: dict[str, _Reservation] = {}  # by uid
+        self._reserved: dict[str, Callable[[], str]] = {}  # uid to what makes the run
+        self._born: dict[str, int] = {}  # uid to when the run was made, in milliseconds since 1970, until it is used
         self._runs: dict[str, str] = {}  # uid to run id
         self._made_twice: set[str] = set()  # uids
         self._ended = 0
+        self._busy_before = 0.0  # the first trial
         self._models_s = 0.0
-        self._size = 0
+        self._models_size = 0
+        self._files_size = 0
         self._opened = time.monotonic()
         self._elapsed = 0.0
         self.experiment_id = experiment_id
@@ -101,9 +102,9 @@ class Tracker:
 
     @property
     def cost(self) -> TrackingCost:
-        """What the record took so far."""
-        seconds = self._writer.busy + self._models_s
-        return TrackingCost(1000 * seconds / max(1, self._ended), self._size)
+        """What the record of the trials took so far."""
+        seconds = self._writer.busy - self._busy_before + self._models_s
+        return TrackingCost(1000 * seconds / max(1, self._ended), self._files_size + self._models_size)
 
     def start_study(self, tags: Mapping[str, str], study_yaml: str) -> None:
         """Open the parent run, or take the one that ``mlflow run`` opened; ``run_id`` names it from then on.
@@ -125,9 +126,9 @@ class Tracker:
         Args:
             run_id: The parent run.
             elapsed: Seconds that the study has been running before.
-            size: Bytes of the files that it has.
+            size: Bytes of the files that were uploaded before.
         """
-        self.run_id, self._size = run_id, size
+        self.run_id, self._files_size = run_id, size
         self._open(elapsed)
 
     def resume_study(self, tags: Mapping[str, str], study_yaml: str) -> None:
@@ -139,8 +140,8 @@ class Tracker:
         """Make the run of a trial's first attempt ahead of it, so that the trial need not wait for the store."""
         uid = self._uid(number, 1)
         if uid not in self._reserved:
-            reservation = self._reserved[uid] = _Reservation(self._trial_creation(number, 1, None), now())
-            self._writer.put(reservation.create)
+            self._reserved[uid] = self._trial_creation(number, 1, None)
+            self._writer.put(self._reserved[uid])
 
     def start_trial(self, trial: FrozenTrial, first: str | None, then: Callable[[str], None]) -> None:
         """Open the nested run of a trial.
@@ -151,22 +152,21 @@ class Tracker:
             then: Gets the run's id; at once, if the run was made ahead.
         """
         uid, opened = self._uid(trial.number, trial.attempt), OpenTrial()
-        reservation = self._reserved.pop(uid, None)
-        if reservation is not None:
-            opened.waited = now() - reservation.time
+        create = self._reserved.pop(uid, None) or self._trial_creation(trial.number, trial.attempt, first)
+        self._busy_before = self._busy_before or self._writer.busy
         opened.entries.add(
             params=[Param(name, str(value)) for name, value in trial.params.items()],
             tags={"seed": str(trial.seed), "params": json.dumps(dict(trial.params))},
         )
 
         def begin(run_id: str) -> None:
+            opened.waited = now() - self._born.pop(uid, now())
             self._open_trials[run_id] = opened
             then(run_id)
 
         if uid in self._runs:
             begin(self._runs[uid])
         else:
-            create = reservation.create if reservation else self._trial_creation(trial.number, trial.attempt, first)
             self._writer.put(create, begin)
         self._writer.put(lambda: opened.entries.write(self._client, self._runs[uid]))
 
@@ -207,7 +207,7 @@ class Tracker:
     def add_cost(self, seconds: float, size: int) -> None:
         """A trial has logged models, of so many bytes."""
         self._models_s += seconds
-        self._size += size
+        self._models_size += size
 
     def remove_models(self, trial: FrozenTrial) -> None:
         """Delete the models of a trial that is not the best, where only that one's are kept."""
@@ -221,7 +221,8 @@ class Tracker:
     def log_best(self, trial: FrozenTrial) -> None:
         """Say on the parent run which trial is the best so far; the steps of its metrics are trial numbers."""
         time_ms = now()
-        self._parent.add(
+        announcement = Entries()
+        announcement.add(
             metrics=[Metric(name, value, time_ms, trial.number) for name, value in trial.metrics.items()],
             tags={
                 "best_run_id": str(trial.run_id),
@@ -229,15 +230,14 @@ class Tracker:
                 "best_params": json.dumps(dict(trial.params)),
             },
         )
-        self._writer.put(lambda: self._parent.write(self._client, self.run_id))
+        self._writer.put(lambda: announcement.write(self._client, self.run_id))
 
     def end_study(self, state: TrialState, reason: str | None = None) -> None:
         """Write what the study came to, and close its run."""
         plain = (reason or "").encode("utf-8", "backslashreplace").decode()
         tags = {"state": str(state), "elapsed_s": f"{self.elapsed:.1f}"} | ({"reason": plain[:LIMIT]} if plain else {})
         ended = now()
-        while self._reserved:
-            self._delete_run(self._reserved.popitem()[0])
+        unused, self._reserved = list(self._reserved), {}
 
         def end() -> None:
             if self.run_id:  # it may have come while this waited
@@ -246,7 +246,12 @@ class Tracker:
                 self._client.set_terminated(self.run_id, STATUS[state], ended)
                 self._client.log_batch(self.run_id, tags=to_tags(tags))  # last: a COMPLETE study is not looked at again
 
-        self._writer.put(end)
+        if state is not TrialState.COMPLETE:  # a COMPLETE study is not looked at again, of others `reconcile` does it
+            self._writer.put(end)
+        for uid in unused:
+            self._delete_run(uid)
+        if state is TrialState.COMPLETE:
+            self._writer.put(end)
 
     def do(self, call: Callable[[], T], check: Callable[[], None]) -> T:
         """What a call to the store returns, once all that was put before it is written.
@@ -289,7 +294,8 @@ class Tracker:
             raise LeaseLostError(f"the study was taken over by process {found.pid} on {found.host}")
         if run.info.lifecycle_stage != "active":
             raise StoreError("the study's run was deleted: restore it (`mlflow runs restore`) to resume the study")
-        self._client.log_batch(self.run_id, tags=to_tags({"lease": str(mine), "elapsed_s": f"{self.elapsed:.1f}"}))
+        so_far = {"lease": str(mine), "elapsed_s": f"{self.elapsed:.1f}"} | (self.cost.to_tags() if self._ended else {})
+        self._client.log_batch(self.run_id, tags=to_tags(so_far))
 
     def _uid(self, number: int, attempt: int) -> str:
         return f"{self.run_id}-{number}-{attempt}"
@@ -308,7 +314,7 @@ class Tracker:
 
     def _creation(self, name: str, tags: Mapping[str, str], parent: str | None) -> Callable[[], str]:
         """A call that creates a run, and finds it where an earlier try did so without saying."""
-        uid, tried, start = tags["uid"], False, now()
+        uid, tried = tags["uid"], False
 
         def create() -> str:
             nonlocal tried
@@ -319,8 +325,9 @@ class Tracker:
             if uid not in self._runs:
                 within = {MLFLOW_PARENT_RUN_ID: parent} if parent is not None else {}
                 run = self._client.create_run(
-                    self.experiment_id, start_time=start, tags=self._context | prefixed(tags) | within, run_name=name
+                    self.experiment_id, tags=self._context | prefixed(tags) | within, run_name=name
                 )
+                self._born[uid] = run.info.start_time
                 self._runs[uid] = str(run.info.run_id)
             return self._runs[uid]
 
@@ -356,12 +363,4 @@ class Tracker:
             path = Path(folder, name)
             path.write_text(text, encoding="utf-8", errors="backslashreplace")
             self._client.log_artifact(run_id, str(path))
-            self._size += path.stat().st_size
-
-
-@dataclass(frozen=True)
-class _Reservation:
-    """A run that is made ahead of its trial; when, in milliseconds since 1970."""
-
-    create: Callable[[], str]
-    time: int
+            self._files_size += path.stat().st_size

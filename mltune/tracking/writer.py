@@ -44,7 +44,7 @@ class Writer:
 
     Attributes:
         trouble: What the store says while it cannot be written, None while it can.
-        busy: Seconds that calls took.
+        busy: Seconds that calls took which were served.
     """
 
     def __init__(self, patience: float, renew_every: float, wake: Callable[[], None]) -> None:
@@ -124,12 +124,11 @@ class Writer:
         return self._give_up(call, self._failure or StoreError("the study is over"))
 
     def _make(self, call: _Call) -> Any:
+        self._keep()
         began = time.monotonic()
-        try:
-            self._keep()
-            return call.make()
-        finally:
-            self.busy += time.monotonic() - began
+        result = call.make()
+        self.busy += time.monotonic() - began
+        return result
 
     def _over(self) -> bool:
         """Whether nothing may be written any more."""

@@ -51,3 +51,20 @@ def test_what_could_not_be_written_is_written_later(client: MlflowClient, run_id
     assert len(client.get_metric_history(run_id, "m")) == 900
     data = client.get_run(run_id).data
     assert (data.metrics["last"], data.tags["mltune.state"]) == (1.0, "COMPLETE")
+
+
+def test_params_that_user_code_has_logged_in_its_own_words_stay(client: MlflowClient, run_id: str) -> None:
+    client.log_param(run_id, "x", "one half")
+    entries = Entries()
+    entries.add(params=[Param("x", "0.5"), Param("y", "1")], metrics=metrics(1), tags={"state": "COMPLETE"})
+    entries.write(client, run_id)
+    data = client.get_run(run_id).data
+    assert (data.params, data.metrics) == ({"x": "one half", "y": "1"}, {"m": 0.0})
+    assert data.tags["mltune.state"] == "COMPLETE"
+
+
+def test_what_mlflow_refuses_for_another_reason_is_an_error(client: MlflowClient, run_id: str) -> None:
+    entries = Entries()
+    entries.add(params=[Param("x", "0.5")], metrics=[Metric("not/../allowed", 1.0, 0, 0)])
+    with pytest.raises(MlflowException):
+        entries.write(client, run_id)
