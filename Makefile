@@ -32,7 +32,7 @@ test-slow: install
 chaos: install
 	$(PYTHON) -m pytest -m chaos --timeout 3600
 
-# mltune beside what people use without it: benchmarks/results.md (20 minutes), benchmarks/results-scale.md (longer).
+# mltune beside what people use without it: benchmarks/results.md, benchmarks/results-scale.md (20 and 15 minutes).
 bench: install
 	$(PYTHON) -m benchmarks
 

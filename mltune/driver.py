@@ -104,7 +104,8 @@ class StudyDriver:
         self._running: dict[int, _Running] = {}
         self._done = {trial.number for trial in attempts.finished()}
         self._next = 0
-        self._states: list[TrialState] = []  # of the trials that ended in this session
+        self._states: list[TrialState] = []  # of the trials that ended in this session, until one succeeds
+        self._succeeded = False
         self._stop_at: float | None = None
         self._last_duration = math.inf  # of the trial that ended last, in seconds
         self.trials: list[FrozenTrial] = list(attempts.finished())
@@ -306,10 +307,11 @@ class StudyDriver:
 
     def _count(self, trial: FrozenTrial) -> None:
         self.trials.append(trial)
-        self._states.append(trial.state)
+        self._succeeded |= trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+        if not self._succeeded:
+            self._states.append(trial.state)
         first = min(_GIVE_UP_AFTER, self._budget.n_trials)
-        all_failed = self._states[:first] == [TrialState.FAILED] * first
-        self.gave_up = all_failed and not {TrialState.COMPLETE, TrialState.PRUNED} & set(self._states)
+        self.gave_up = not self._succeeded and self._states[:first] == [TrialState.FAILED] * first
 
     def _keep_best(self, trial: FrozenTrial) -> None:
         beaten: FrozenTrial | None = trial

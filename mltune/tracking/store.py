@@ -20,7 +20,7 @@ from mltune.tracking.tags import ALL_STEPS, own_tags
 from mltune.tracking.trouble import is_transient
 from mltune.trial import Direction, FrozenTrial, Reason, TrialState
 
-_PAGE = 1000
+_PAGE = 5000
 _READERS = 4  # calls at once; a database's pool holds five connections
 _LARGEST = 1.7976931348623157e308  # what MLflow's database keeps of infinity
 
