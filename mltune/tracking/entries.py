@@ -23,6 +23,7 @@ class _Batch:
     metrics: Sequence[Metric] = ()
     params: Sequence[Param] = ()
     tags: dict[str, str] = field(default_factory=dict)
+    last: bool = False  # of what was there when it was taken
 
 
 class Entries:
@@ -53,7 +54,10 @@ class Entries:
             self._tags |= tags or {}
 
     def write(self, client: MlflowClient, run_id: str) -> None:
-        """Write all that was added; no call if that is nothing. What fails is written again by the next one."""
+        """Write all that was added, but not what is added meanwhile: no call if that is nothing.
+
+        What fails is written again by the next one.
+        """
         while (batch := self._take()) is not None:
             try:
                 client.log_batch(run_id, metrics=batch.metrics, params=batch.params, tags=to_tags(batch.tags))
@@ -62,6 +66,8 @@ class Entries:
                     raise
             else:
                 self._taken = None
+                if batch.last:
+                    return
 
     def _take(self) -> _Batch | None:
         """The batch whose writing failed, or the next one."""
@@ -70,7 +76,7 @@ class Entries:
                 self._taken = _Batch(self._metrics[:_METRICS], self._params[:_PARAMS])
                 del self._metrics[:_METRICS], self._params[:_PARAMS]
                 if not self._metrics and not self._params:
-                    self._taken.tags, self._tags = self._tags, {}
+                    self._taken.tags, self._tags, self._taken.last = self._tags, {}, True
             return self._taken
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
@@ -68,3 +70,20 @@ def test_what_mlflow_refuses_for_another_reason_is_an_error(client: MlflowClient
     entries.add(params=[Param("x", "0.5")], metrics=[Metric("not/../allowed", 1.0, 0, 0)])
     with pytest.raises(MlflowException):
         entries.write(client, run_id)
+
+
+def test_what_is_added_meanwhile_waits_for_the_next_write(client: MlflowClient, run_id: str) -> None:
+    entries = Entries()
+
+    class Reporting(MlflowClient):  # type: ignore[misc]
+        """A store so slow that a trial reports again before each call is over."""
+
+        def log_batch(self, *arguments: Any, **options: Any) -> None:
+            entries.add(metrics=[Metric("later", 1.0, 0, 0)])
+            super().log_batch(*arguments, **options)
+
+    entries.add(metrics=metrics(1_000))
+    entries.write(Reporting(client.tracking_uri), run_id)
+    assert len(client.get_metric_history(run_id, "m")) == 1_000
+    entries.write(client, run_id)
+    assert client.get_run(run_id).data.metrics["later"] == 1.0
