@@ -121,7 +121,8 @@ class Drivers:
 @contextmanager
 def zygote() -> Iterator[Zygote]:
     """The process that drivers are forked from."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_RUN")}
+    inherited = ("MLFLOW_RUN", "MLFLOW_EXPERIMENT")  # what an earlier test of this process may have left
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(inherited)}
     process = subprocess.Popen(
         [sys.executable, "-c", _ZYGOTE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -45,7 +46,7 @@ def test_the_experiment_of_mlflows_settings(client: MlflowClient, monkeypatch: p
     assert experiment(client, None) == client.get_experiment_by_name("second").experiment_id
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "first")
     assert experiment(client, None) == client.get_experiment_by_name("second").experiment_id
-    monkeypatch.delenv("MLFLOW_EXPERIMENT_ID")
+    del os.environ["MLFLOW_EXPERIMENT_ID"]  # monkeypatch would put it back, after the fixtures have cleaned up
     assert experiment(client, None) == first
     assert experiment(client, "third") == client.get_experiment_by_name("third").experiment_id
 
