@@ -314,17 +314,10 @@ class StudyDriver:
         self.gave_up = not self._succeeded and self._states[:first] == [TrialState.FAILED] * first
 
     def _keep_best(self, trial: FrozenTrial) -> None:
+        rivals = [trial] if self.best is None else sorted([self.best, trial], key=lambda each: each.number)
         beaten: FrozenTrial | None = trial
-        if trial.state is TrialState.COMPLETE and self._is_best(trial):
+        if best_of(rivals, self._direction) is trial:
             self.best, beaten = trial, self.best
             self._tracker.log_best(trial)
         if beaten is not None and self._signals.received is None:  # else closing the runs comes first
             self._tracker.remove_models(beaten)
-
-    def _is_best(self, trial: FrozenTrial) -> bool:
-        best = self.best
-        if best is None or trial.value is None or best.value is None:
-            return trial.value is not None
-        return self._direction.better(trial.value, best.value) or (
-            trial.value == best.value and trial.number < best.number
-        )
