@@ -32,7 +32,7 @@ test-slow: install
 chaos: install
 	$(PYTHON) -m pytest -m chaos --timeout 3600
 
-# mltune beside what people use without it: benchmarks/results.md, benchmarks/results-scale.md (20 and 15 minutes).
+# mltune beside what people use without it: benchmarks/results.md, benchmarks/results-scale.md (35 and 15 minutes).
 bench: install
 	$(PYTHON) -m benchmarks
 
@@ -49,4 +49,4 @@ format: install
 	$(VENV)/bin/ruff format .
 
 screenshot: install
-	$(PYTHON) docs/screenshot.py
+	MLTUNE_PICTURES=docs/images $(PYTHON) -m pytest tests/test_browser.py

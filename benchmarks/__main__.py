@@ -38,22 +38,22 @@ class Result:
 
     def line(self) -> str:
         """The line of the table."""
-        target = f"{'≥' if self.row.at_least else '≤'} {self.row.target:g}"
+        target = f"{'≥' if self.row.at_least else '≤'} {self.row.target:.3g}"
         ratio = f"{self.ratio:.3g}" if self.ratio is not None else ""
         cells = [self.row.measure, _spell(self.ours, self.row.unit), self.row.peer, _spell(self.theirs, self.row.unit)]
         return " | ".join(["", *cells, ratio, target, "yes" if self.reached else "**no**", ""]).strip()
 
 
 def take(row: Row) -> Result:
-    """Measure a row, the sides in turn."""
+    """Measure a row, the sides in turn; what is bare is taken off round by round, for machines that others share."""
     sides: dict[str, Figure | None] = {"bare": row.bare, "ours": row.ours, "theirs": row.theirs}
     figures: dict[str, list[float]] = {name: [] for name in sides}
     for i in range(row.repeats):
         for name in list(sides)[:: 1 if i % 2 == 0 else -1]:
             if (side := sides[name]) is not None:
                 figures[name].append(side())
-    off = median(figures["bare"]) if figures["bare"] else 0.0
-    return Result(row, *([figure - off for figure in figures[name]] for name in ("ours", "theirs")))
+    bare = figures["bare"] or [0.0] * row.repeats
+    return Result(row, *([a - b for a, b in zip(figures[name], bare, strict=False)] for name in ("ours", "theirs")))
 
 
 def _spell(figures: list[float], unit: str) -> str:
@@ -72,8 +72,8 @@ def write(results: list[Result], path: Path) -> None:
         "",
         f"By `{command}`: {os.cpu_count()} cores, Python {platform.python_version()}, {packages}.",
         "Medians, with the least and the most; each measurement in a fresh process and on a fresh SQLite database, the",
-        "sides in turn. *Added* is the time from the beginning of one trial to that of the next, less the same of the",
-        "bare fits. A ratio is ours to the peer's.",
+        "sides in turn. *Added* is the time from the beginning of one trial to that of the next, less the same of bare",
+        "fits just before or after. A ratio is ours to the peer's. Reports and lint, which no peer makes, are off.",
         "",
         "| measure | mltune | peer | peer's figure | ratio | target | reached |",
         "|---|---|---|---|---|---|---|",

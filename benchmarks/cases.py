@@ -39,6 +39,7 @@ def measure(name: str, *arguments: Any) -> dict[str, float]:
             "PYTHONPATH": str(ROOT),
             "PYTHONWARNINGS": "ignore",
             "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
+            "MLTUNE_REPORT": "false",
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
             work.STAMPS: f"{folder}/stamps",

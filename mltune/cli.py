@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mltune.errors import MltuneError, RequestError, StudyInterrupted
+from mltune.secrets import redact
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mltune.tracking.connect import Store
 
 app = typer.Typer(
     name="mltune",
@@ -107,33 +114,102 @@ def _interruptible() -> Iterator[None]:
 
 
 @app.command()
-def show(run_id: Annotated[str, typer.Argument(metavar="RUN_ID", help="The study's parent run.")]) -> None:
+def show(
+    run_id: Annotated[str, typer.Argument(metavar="RUN_ID", help="The study's parent run.")],
+    top: Annotated[int, typer.Option(min=1, help="How many trials, the best first.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with all trials.")] = False,
+) -> None:
     """Show a study and its trials, read from MLflow."""
-    from rich.console import Console
+    from mltune.report.view import read_view
+    from mltune.tables import study_data, study_table
 
-    from mltune.tables import study_table
-    from mltune.tracking import connect, store
+    with _store() as store:
+        view = read_view(store.client, run_id, reports=False)
+    _print_json(study_data(view)) if as_json else _console().print(study_table(view, top))
+
+
+@app.command("list")
+def list_(
+    experiment_name: Annotated[str | None, typer.Option(help="Only the studies of this MLflow experiment.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the studies in the tracking store, the latest first."""
+    from mltune.tables import list_data, list_table
+    from mltune.tracking.store import list_studies
+
+    with _store() as store:
+        studies = list_studies(store.client, experiment_name)
+    _print_json(list_data(studies)) if as_json else _console().print(list_table(studies))
+
+
+@app.command()
+def report(run_id: Annotated[str, typer.Argument(metavar="RUN_ID", help="The study's parent run.")]) -> None:
+    """Make a study's report (again), as artifacts `report/` of its run: charts, leaderboard, picture."""
+    from mltune.report.write import FOLDER, write_report
+
+    with _store() as store:
+        write_report(store.client, run_id)
+    print(f"study {run_id} has a new report: artifacts {FOLDER}/ of its run")
+
+
+@app.command()
+def delete(
+    run_id: Annotated[str, typer.Argument(metavar="RUN_ID", help="The study's parent run.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete a study: its runs, models and artifacts, but no model that is registered."""
+    from mltune.tracking.removal import remove_study
+    from mltune.tracking.store import read_study
+
+    with _store() as store:
+        record = read_study(store.client, run_id)
+    if not yes:
+        what = f"study {record.name} with {len(record.trials)} trials, their models and artifacts"
+        typer.confirm(f"Delete {what}? This cannot be undone.", abort=True)
+    with _store() as store:
+        removed = remove_study(store.client, run_id)
+    stays = f"; registered models stay, and their runs: {', '.join(removed.kept)}" if removed.kept else ""
+    print(f"study {run_id} is deleted{stays}")
+    if removed.undeleted:
+        raise MltuneError("the store must delete artifacts, but these stay: " + ", ".join(removed.undeleted))
+
+
+@contextlib.contextmanager
+def _store() -> Iterator[Store]:
+    """The tracking store, for one command."""
+    from mltune.tracking import connect
     from mltune.tracking.trouble import answering
 
     with connect.quiet(), connect.one_try_a_call(), answering():
-        record = store.read_study(connect.connect().client, run_id)
-    Console(soft_wrap=True, highlight=False, markup=False).print(study_table(record))
+        yield connect.connect()
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
+
+
+def _print_json(data: Any) -> None:
+    import json
+
+    print(json.dumps(data, indent=2, allow_nan=False))
 
 
 @app.command()
 def engines() -> None:
     """List the engines, with what they offer."""
-    from rich.console import Console
-
     from mltune.engines import list_engines
     from mltune.tables import engine_table
 
-    Console(soft_wrap=True, highlight=False, markup=False).print(engine_table(list_engines()))
+    _console().print(engine_table(list_engines()))
 
 
 def main(arguments: list[str] | None = None) -> None:
     """The ``mltune`` command: 0 done, 1 the study failed, 2 the request was wrong, 130 or 143 interrupted."""
-    sys.exit(_exit_code(arguments))
+    code = _exit_code(arguments)
+    gc.freeze()  # Python looks for cycles at its end: a second, after MLflow
+    sys.exit(code)
 
 
 def _exit_code(arguments: list[str] | None) -> int:
@@ -148,5 +224,5 @@ def _exit_code(arguments: list[str] | None) -> int:
 
 def _say(lines: Any, code: int) -> int:
     for line in lines:
-        print(f"mltune: {line}", file=sys.stderr)
+        print(f"mltune: {redact(line)}", file=sys.stderr)
     return code

@@ -14,7 +14,7 @@ from mltune.engines import Spec
 from mltune.errors import RequestError, SpaceError, nearest
 from mltune.execution import Isolation
 from mltune.space import NAME_RULE, SearchSpace, is_name
-from mltune.trial import Direction, Models
+from mltune.trial import DURATION, Direction, Models
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
@@ -56,6 +56,8 @@ def _parse_retries(given: Any) -> Any:
 def _check_name(given: str) -> str:
     if not is_name(given):
         raise ValueError(f"must be {NAME_RULE}")
+    if given == DURATION:
+        raise ValueError(f"must not be '{DURATION}', under which mltune records how long a trial took")
     return given
 
 
@@ -66,7 +68,7 @@ def _parse_space(given: Any) -> Any:
 RETRIES = {"worker-died": 2, "timeout": 0, "exception": 0}
 """How often a trial that failed is tried again, by the cause."""
 
-Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
+Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0, allow_inf_nan=False)]
 SpecField = Annotated[Spec, BeforeValidator(_parse_spec)]
 
 
@@ -90,7 +92,7 @@ class StudyConfig(BaseModel):
     n_trials: Annotated[int, Field(ge=1, strict=True)] | None = None
     n_jobs: Annotated[int, Field(ge=1, strict=True)] = 1
     timeout: Duration | None = None
-    grace: Annotated[float, BeforeValidator(parse_duration), Field(ge=0)] = 30.0
+    grace: Annotated[float, BeforeValidator(parse_duration), Field(ge=0, allow_inf_nan=False)] = 30.0
     trial_timeout: Duration | None = None
     trial_memory: Annotated[ByteSize, Field(gt=0)] | None = None
     retries: Annotated[dict[str, int], BeforeValidator(_parse_retries)] = Field(default_factory=lambda: dict(RETRIES))

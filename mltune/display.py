@@ -1,16 +1,23 @@
-"""What a study prints while it runs: a live line on a terminal, one plain line per trial elsewhere."""
+"""What a study prints while it runs: a live panel on a terminal or in a notebook, elsewhere a line per trial."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from importlib.util import find_spec
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
+from urllib.parse import quote, urlencode
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
 
-from mltune.trial import FrozenTrial, TrialState
+from mltune.progress import Progress, spell_seconds
+from mltune.secrets import redact
+from mltune.trial import Direction, FrozenTrial, TrialState
 
 if TYPE_CHECKING:
     from mltune.config import StudyConfig
@@ -26,13 +33,11 @@ class Display(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None: ...
 
-    def study_started(
-        self, config: StudyConfig, run_id: str, notes: list[str], finished: Sequence[FrozenTrial]
-    ) -> None:
-        """The parent run is open; some trials may be finished by earlier sessions."""
+    def study_started(self, config: StudyConfig, run_id: str, notes: Sequence[str], progress: Progress) -> None:
+        """The parent run is open; ``progress`` counts the trials of earlier sessions, and those to come."""
 
     def trial_changed(self, trial: FrozenTrial) -> None:
-        """A trial was given to a worker, or its end is written."""
+        """A trial was given to a worker, or its end is written; it is counted."""
 
     def note(self, text: str) -> None:
         """Something that the user should know."""
@@ -46,8 +51,9 @@ class Display(Protocol):
 
 def make_display(*, quiet: bool = False) -> Display:
     """The display that suits standard output."""
-    console = _Console(quiet=quiet, highlight=False, soft_wrap=True)
-    return _Terminal(console) if console.is_terminal and not quiet else _Lines(console)
+    console = _Console(quiet=quiet, highlight=False, emoji=False, soft_wrap=True)
+    live = console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
+    return _Panel(console) if live and not quiet else _Lines(console)
 
 
 class _Console(Console):
@@ -61,6 +67,7 @@ class _Lines:
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._config: StudyConfig | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -68,16 +75,15 @@ class _Lines:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         pass
 
-    def study_started(
-        self, config: StudyConfig, run_id: str, notes: list[str], finished: Sequence[FrozenTrial]
-    ) -> None:
+    def study_started(self, config: StudyConfig, run_id: str, notes: Sequence[str], progress: Progress) -> None:
+        self._config = config
         trials = f"{config.n_trials} trials" if config.n_trials is not None else "trials until the timeout"
         self._print(
             f"study {config.name}: {trials}, engine {config.engine}, algorithm {config.algorithm}, "
             f"scheduler {config.scheduler}, seed {config.seed}, run {run_id}"
         )
-        if finished:
-            self._print(f"resumed: {len(finished)} trials are finished")
+        if progress.done:
+            self._print(f"resumed: {progress.done} trials are finished")
         for note in notes:
             self.note(note)
 
@@ -90,67 +96,86 @@ class _Lines:
 
     def study_completed(self, result: StudyResult) -> None:
         best = result.best_trial
-        states = Counter(str(trial.state).lower() for trial in result.trials)
-        self._print(f"{len(result.trials)} trials: {', '.join(f'{count} {state}' for state, count in states.items())}")
+        self._print(spell_states(result.trials))
         self._print(f"best: trial {best.number} with {result.metric} = {best.value:g} ({spell_params(best)})")
         self._print(str(result.cost))
+        for warning in result.warnings:
+            self._print(f"warning: {warning}")
         if result.registration is not None:
             self._print(str(result.registration))
-            self._print(f"load it: mlflow.pyfunc.load_model('{result.registration.uri}')")
+            if result.registration.fault is None:
+                self._print(f"load it: mlflow.pyfunc.load_model('{result.registration.uri}')")
 
     def study_ended(self, run_id: str, tracking_uri: str, experiment_id: str) -> None:
-        self._print(f"look at it: {_where(run_id, tracking_uri, experiment_id)}")
+        for line in where(run_id, tracking_uri, experiment_id, self._config):
+            self._print(line)
 
     def _print(self, line: str) -> None:
-        self._console.print(line, markup=False)
+        self._console.print(redact(line), markup=False)
 
 
-class _Terminal(_Lines):
-    """A progress bar with the best value so far, below the lines of failed trials."""
+class _Panel(_Lines):
+    """A bar, the best trial so far and the rates, below the lines of failed trials."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
-        self._best: float | None = None
-        self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[best]}"),
-            console=console,
-        )
+        self._progress: Progress | None = None
+        self._name = ""
+        self._live = Live(console=console, get_renderable=self.panel, refresh_per_second=4)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self._progress.stop()
+        self._stop()
 
-    def study_started(
-        self, config: StudyConfig, run_id: str, notes: list[str], finished: Sequence[FrozenTrial]
-    ) -> None:
-        super().study_started(config, run_id, notes, finished)
-        self._direction = config.direction
-        self._task = self._progress.add_task(config.name, total=config.n_trials, completed=len(finished), best="")
-        for trial in finished:
-            self._show_best(trial)
-        self._progress.start()
+    def study_started(self, config: StudyConfig, run_id: str, notes: Sequence[str], progress: Progress) -> None:
+        super().study_started(config, run_id, notes, progress)
+        self._name, self._progress = config.name, progress
+        self._live.start(refresh=True)
 
     def trial_changed(self, trial: FrozenTrial) -> None:
-        if not trial.finished:
-            return
         if trial.state is TrialState.FAILED:
             self._print(describe(trial))
-        self._show_best(trial)
-        self._progress.advance(self._task)
-
-    def _show_best(self, trial: FrozenTrial) -> None:
-        value = trial.value if trial.state is TrialState.COMPLETE else None
-        if value is not None and self._direction.better(value, self._best):
-            self._best = value
-            self._progress.update(self._task, best=f"best {value:g} (trial {trial.number})")
 
     def study_completed(self, result: StudyResult) -> None:
-        self._progress.stop()
+        self._stop()
         super().study_completed(result)
+
+    def _stop(self) -> None:
+        if self._live.is_started:
+            self._live.refresh()  # in a notebook rich leaves the panel as it was at its last tick
+            self._live.stop()
+
+    def panel(self) -> Group:
+        """What stands below the lines; empty before the study has begun."""
+        progress = self._progress
+        if progress is None:
+            return Group()
+        bar = Table.grid(padding=(0, 1))
+        trials = progress.n_trials
+        total, done = (trials, progress.done) if trials is not None else (progress.timeout, progress.elapsed)
+        bar.add_row(Text(self._name, style="bold"), ProgressBar(total, done, width=40), progress.spell_counts())
+        lines: list[RenderableType] = [bar, Text(f"  {_spell_pace(progress)}")]
+        if progress.best is not None:
+            best = f"  best {progress.best.value:g} (trial {progress.best.number}: {spell_params(progress.best)})"
+            lines.append(Text(best, no_wrap=True, overflow="ellipsis"))
+        return Group(*lines)
+
+
+def _spell_pace(progress: Progress) -> str:
+    """What runs, how fast trials end, and how long it will take."""
+    running = sorted(progress.running)
+    parts = [f"running {', '.join(map(str, running[:8]))}{', …' if len(running) > 8 else ''}"] if running else []
+    if (rate := progress.per_second) is not None:
+        parts.append(f"{rate:.1f} trials/s" if rate >= 1 else f"{60 * rate:.1f} trials/min")
+    parts.append(f"{spell_seconds(progress.elapsed)} so far")
+    if (left := progress.left) is not None:
+        parts.append(f"about {spell_seconds(left)} left")
+    return " · ".join(parts)
+
+
+def spell_states(trials: Sequence[FrozenTrial]) -> str:
+    """Such as ``12 trials: 10 complete, 2 pruned``."""
+    states = Counter(str(trial.state).lower() for trial in trials)
+    return f"{len(trials)} trials: {', '.join(f'{count} {state}' for state, count in states.items())}"
 
 
 def describe(trial: FrozenTrial) -> str:
@@ -168,9 +193,24 @@ def spell_params(trial: FrozenTrial) -> str:
     )
 
 
-def _where(run_id: str, tracking_uri: str, experiment_id: str) -> str:
-    from mltune.tracking.connect import redact
+def where(run_id: str, tracking_uri: str, experiment_id: str, config: StudyConfig | None) -> list[str]:
+    """Where a study and its trials are to be seen: links where a server runs, else what to type.
 
-    if tracking_uri.startswith(("http://", "https://")):
-        return f"{redact(tracking_uri).rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
-    return f"mlflow ui --backend-store-uri {redact(tracking_uri)}   (experiment {experiment_id}, run {run_id})"
+    MLflow shows the trials as a flat list, the best first, where they are sorted by a metric.
+    """
+    trials = f"tags.`mltune.study` = '{run_id}'"
+    if not tracking_uri.startswith(("http://", "https://")):
+        serve = f"mlflow ui --backend-store-uri {redact(tracking_uri)}"
+        return [
+            f"look at it: {serve}   (experiment {experiment_id}, run {run_id})",
+            f"compare its trials: search the runs for {trials}",
+        ]
+    home = f"{redact(tracking_uri).rstrip('/')}/#/experiments/{experiment_id}"
+    query = {"searchFilter": trials}
+    if config is not None:
+        ascending = str(config.direction is Direction.MINIMIZE).lower()
+        query |= {"orderByKey": f"metrics.`{config.metric}`", "orderByAsc": ascending}
+    return [
+        f"look at it: {home}/runs/{run_id}",
+        f"compare its trials: {home}/runs?{urlencode(query, quote_via=quote)}",
+    ]

@@ -14,12 +14,11 @@ from mltune.execution import Died, Ended, Executor, Pruned, Raised, Reported, Re
 from mltune.signals import Signals, Stop
 from mltune.space import Params
 from mltune.tracking.runs import Tracker
-from mltune.tracking.store import best_of
-from mltune.trial import Direction, FrozenTrial, Reason, TrialState, is_finite
+from mltune.trial import Direction, FrozenTrial, Reason, TrialState, best_of, is_finite
 
 _GIVE_UP_AFTER = 5  # first trials that all failed
 _SIGNAL_GRACE = 5.0  # seconds at most: who sends SIGTERM often sends SIGKILL ten seconds later
-_LOOK_AROUND = 1.0  # seconds between looks at the clock
+_LOOK_AROUND = 0.25  # seconds between looks at the clock
 _SHORT = 2.0  # seconds: the store takes less than a hundredth of that to make a run
 
 
@@ -73,7 +72,7 @@ class StudyDriver:
         direction: Which values are better.
         seed: The study's seed.
         watcher: Told of what happens to trials.
-        attend: Called about once a second.
+        attend: Called several times a second.
         signals: The first one lets running trials end within a short grace, the second ends all at once.
     """
 

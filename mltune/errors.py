@@ -19,6 +19,8 @@ import difflib
 import signal
 from collections.abc import Iterable, Sequence
 
+from mltune.secrets import redact
+
 
 class MltuneError(Exception):
     """Everything that mltune raises on purpose."""
@@ -32,7 +34,7 @@ class RequestError(MltuneError, ValueError):
     """
 
     def __init__(self, faults: str | Sequence[str]) -> None:
-        self.faults: tuple[str, ...] = (faults,) if isinstance(faults, str) else tuple(faults)
+        self.faults: tuple[str, ...] = tuple(map(redact, (faults,) if isinstance(faults, str) else faults))
         super().__init__("\n".join(self.faults))
 
     def __reduce__(self) -> tuple[type[RequestError], tuple[tuple[str, ...]]]:
@@ -59,9 +61,9 @@ class StudyFailedError(MltuneError, RuntimeError):
     """The study ran and failed; ``run_id`` names its parent run."""
 
     def __init__(self, reason: str, run_id: str) -> None:
-        self.reason = reason
+        self.reason = redact(reason)
         self.run_id = run_id
-        super().__init__(reason, run_id)
+        super().__init__(self.reason, run_id)
 
     def __str__(self) -> str:
         return self.reason

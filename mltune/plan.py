@@ -74,10 +74,10 @@ def settle(config: StudyConfig) -> tuple[StudyConfig, Engine, list[str]]:
     return config.model_copy(update=settled), engine, notes
 
 
-def how_to_go_on(plan: Plan, run_id: str) -> str | None:
-    """What to type to resume a study, None where there is none yet."""
+def how_to_go_on(plan: Plan, run_id: str, n_trials: int | None = None) -> str | None:
+    """What to type to resume a study, with so many trials in all where that is new; None where there is none yet."""
     if not run_id:
         return None
     if isinstance(plan.objective, ObjectiveRef):
-        return f"mltune resume {run_id}"
-    return f'mltune.resume("{run_id}", objective)'
+        return f"mltune resume {run_id}" + (f" --n-trials {n_trials}" if n_trials is not None else "")
+    return f'mltune.resume("{run_id}", objective' + (f", n_trials={n_trials})" if n_trials is not None else ")")

@@ -27,6 +27,8 @@ class StudyResult:
         trials: All trials in the order of their numbers.
         best_trial: The best COMPLETE trial.
         registration: The registered model version, None where none was asked for.
+        warnings: What about the study's set-up is worth a look, with a remedy each; see
+            ``docs/browse-compare-serve.md``.
         cost: What keeping the record took.
     """
 
@@ -38,6 +40,7 @@ class StudyResult:
     trials: tuple[FrozenTrial, ...]
     best_trial: FrozenTrial
     registration: Registration | None = None
+    warnings: tuple[str, ...] = ()
     cost: TrackingCost = field(default_factory=TrackingCost)
 
     def to_dataframe(self) -> pd.DataFrame:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from mltune.attempts import Attempts
@@ -17,16 +18,20 @@ from mltune.driver import Budget, StudyDriver
 from mltune.errors import RequestError, StudyFailedError, StudyInterrupted
 from mltune.execution import Executor, ExecutorLostError, Isolation, ObjectiveRef, Setup
 from mltune.plan import Plan, how_to_go_on
+from mltune.progress import Progress
+from mltune.reasons import why_ended, why_failed
 from mltune.result import StudyResult, no_model
+from mltune.secrets import cause
 from mltune.signals import Signals, Stop
-from mltune.tracking import connect, other_runs, reconcile, registry, removal, store
+from mltune.study_page import StudyPage
+from mltune.tracking import connect, other_runs, proof, reconcile, registry, removal, store
 from mltune.tracking.connect import Store
 from mltune.tracking.cost import TrackingCost
 from mltune.tracking.registry import Registration
 from mltune.tracking.runs import Tracker
 from mltune.tracking.store import StudyRecord
 from mltune.tracking.trouble import LeaseLostError, StoreError, sentence, store_error
-from mltune.trial import FrozenTrial, Models, TrialState
+from mltune.trial import FrozenTrial, Models, TrialState, best_of
 
 T = TypeVar("T")
 
@@ -53,13 +58,13 @@ def carry_out(plan: Plan, display: Display) -> StudyResult:
         there = _make_ready(plan, executor, signals, settings)
         signals.wake = executor.wake
         tracker = _tracker(plan, there, executor)
-        session = _Session(plan, tracker, executor, signals, display)
+        session = _Session(plan, there, tracker, executor, signals, display, settings)
         try:
             with session.closing_runs():
-                session.begin(there)
+                session.begin()
                 plan.engine.run(session.driver)
                 signals.check()
-                result = session.conclude(there)
+                result = session.conclude()
             display.study_completed(result)
         finally:
             if tracker.run_id:
@@ -81,6 +86,7 @@ def _make_ready(plan: Plan, executor: Executor, signals: Signals, settings: Mapp
     config = plan.config
     try:
         with signals.at_once():
+            executor.warm_up()
             there = connect.connect()
             executor.start(
                 Setup(
@@ -118,14 +124,26 @@ def _tracker(plan: Plan, there: Store, executor: Executor) -> Tracker:
 class _Session:
     """What one process does for a study."""
 
-    def __init__(self, plan: Plan, tracker: Tracker, executor: Executor, signals: Signals, display: Display) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        there: Store,
+        tracker: Tracker,
+        executor: Executor,
+        signals: Signals,
+        display: Display,
+        settings: Mapping[str, str | None],
+    ) -> None:
         self._plan = plan
         self._config = plan.config
         self._tracker = tracker
         self._executor = executor
         self._signals = signals
         self._display = display
+        self._there = there
+        self._settings = settings
         self._driver: StudyDriver | None = None
+        self._page: StudyPage | None = None
         self._trouble: str | None = None
 
     @property
@@ -134,7 +152,13 @@ class _Session:
         assert self._driver is not None
         return self._driver
 
-    def begin(self, there: Store) -> None:
+    @property
+    def page(self) -> StudyPage:
+        """What the study's run shows, once the session has begun."""
+        assert self._page is not None
+        return self._page
+
+    def begin(self) -> None:
         """Open the parent run, or take it over with what the runs tell."""
         config, past, tracker = self._config, self._plan.past, self._tracker
         study_yaml = config.to_yaml()
@@ -142,13 +166,28 @@ class _Session:
             attempts = Attempts(config.retries, {})
             self._do(lambda: tracker.start_study(self._tags(study_yaml), study_yaml))
         else:
-            attempts = self._go_on(there, past, study_yaml)
+            attempts = self._go_on(past, study_yaml)
+        self._progress = Progress(
+            config.direction,
+            n_trials=config.n_trials,
+            timeout=config.timeout,
+            elapsed=tracker.elapsed,
+            finished=attempts.finished(),
+        )
+        self._page = StudyPage(tracker, self._there, self._plan, self._progress)
         self._driver = self._make_driver(attempts)
-        self._display.study_started(config, tracker.run_id, self._plan.notes, attempts.finished())
+        self._display.study_started(config, tracker.run_id, self._plan.notes, self._progress)
 
-    def _go_on(self, there: Store, past: StudyRecord, study_yaml: str) -> Attempts:
+    def trial_changed(self, trial: FrozenTrial) -> None:
+        self._progress.trial_changed(trial)
+        self._display.trial_changed(trial)
+
+    def note(self, text: str) -> None:
+        self._display.note(text)
+
+    def _go_on(self, past: StudyRecord, study_yaml: str) -> Attempts:
         """Take the study over; the attempts of its earlier sessions."""
-        config, tracker, study = self._config, self._tracker, past.run_id
+        config, tracker, study, there = self._config, self._tracker, past.run_id, self._there
 
         def take() -> None:
             reconcile.take_over(there.client, study, steal=self._plan.steal)
@@ -169,16 +208,16 @@ class _Session:
         valid = [trial for trial in known if not config.space.faults(trial.params)]
         self._plan.engine.rebuild(sorted(valid, key=lambda trial: trial.number))
         self._do(lambda: tracker.resume_study(self._tags(study_yaml), study_yaml))
-        best = store.best_of(finished, config.direction)
+        best = best_of(finished, config.direction)
         if config.models is Models.BEST:
-            self._do(lambda: self._remove_beaten_models(there, record, best))
+            self._do(lambda: self._remove_beaten_models(record, best))
         if best is not None and record.tags.get("best_run_id") != best.run_id:
             tracker.log_best(best)
         return attempts
 
-    def _remove_beaten_models(self, there: Store, record: StudyRecord, best: FrozenTrial | None) -> None:
+    def _remove_beaten_models(self, record: StudyRecord, best: FrozenTrial | None) -> None:
         runs = {str(trial.run_id) for attempts in record.attempts.values() for trial in attempts}
-        removal.remove_beaten_models(there.client, record.experiment_id, runs, best.run_id if best else None)
+        removal.remove_beaten_models(self._there.client, record.experiment_id, runs, best.run_id if best else None)
 
     def _do(self, call: Callable[[], T]) -> T:
         """What a call returns, tried again while the store does not answer."""
@@ -197,6 +236,11 @@ class _Session:
         elif before is not None and now is None:
             self._display.note("the tracking store answers again")
 
+    def _attend(self) -> None:
+        self._tell_trouble()
+        if self._page is not None:
+            self._page.attend()
+
     def _make_driver(self, attempts: Attempts) -> StudyDriver:
         config = self._config
         assert config.seed is not None
@@ -213,8 +257,8 @@ class _Session:
             metric=config.metric,
             direction=config.direction,
             seed=config.seed,
-            watcher=self._display,
-            attend=self._tell_trouble,
+            watcher=self,
+            attend=self._attend,
             signals=self._signals,
         )
 
@@ -248,21 +292,25 @@ class _Session:
             if isinstance(error, LeaseLostError):
                 raise StudyFailedError(str(error), run_id) from None
             if isinstance(error, (ExecutorLostError, StoreError, MlflowException)):
-                raise StudyFailedError(self._why_cut_off(error, run_id, written=written), run_id) from error
+                raise StudyFailedError(self._why_cut_off(error, run_id, written=written), run_id) from cause(error)
             raise
         self._tracker.close(self._config.store_timeout)
 
     def _close_early(self, error: BaseException) -> bool:
         """Close what is open; whether the store took it."""
+        if self._page is not None:
+            self._page.cancel()
         self._executor.close()
         if self._driver is not None:
             self._driver.interrupt()
-        state = TrialState.INTERRUPTED if isinstance(error, Stop) else TrialState.FAILED
-        self._tracker.end_study(state, _why(error))
+        state, why = (TrialState.INTERRUPTED if isinstance(error, Stop) else TrialState.FAILED), why_ended(error)
+        if self._page is not None:
+            self._page.describe(state, remarks=[why] if why else [])
+        self._tracker.end_study(state, why)
         return self._tracker.close(_CLOSE_GRACE)
 
-    def conclude(self, there: Store) -> StudyResult:
-        """Register the best model and close the parent run.
+    def conclude(self) -> StudyResult:
+        """Register the best model, make the report and close the parent run.
 
         Raises:
             StudyFailedError: There is no best trial, or its model could not be registered.
@@ -272,14 +320,20 @@ class _Session:
         tracker.settle()
         best = driver.best
         if best is None or driver.gave_up:
-            raise StudyFailedError(_why_failed(driver), tracker.run_id)
+            self._report(TrialState.FAILED, self.page.lint(driver.trials))
+            raise StudyFailedError(why_failed(driver), tracker.run_id)
         registration = None
         if config.register_as is not None:
             try:
-                registration = self._register(there, config.register_as, best)
+                registration = self._register(config.register_as, best)
             except (RequestError, MlflowException) as error:
+                self._report(TrialState.FAILED, self.page.lint(driver.trials))
                 reason = f"nothing was registered as '{config.register_as}': {sentence(error)}"
-                raise StudyFailedError(reason, tracker.run_id) from error
+                raise StudyFailedError(reason, tracker.run_id) from cause(error)
+        trials = tuple(sorted(map(self._as_kept, driver.trials), key=lambda trial: trial.number))
+        warnings = self.page.lint(trials)
+        self._report(TrialState.COMPLETE, warnings)
+        self._describe_end(registration, warnings)
         tracker.end_study(TrialState.COMPLETE)
         self._do(lambda: None)
         tracker.settle()
@@ -289,29 +343,45 @@ class _Session:
             metric=config.metric,
             direction=config.direction,
             state=TrialState.COMPLETE,
-            trials=tuple(sorted(map(self._as_kept, driver.trials), key=lambda trial: trial.number)),
+            trials=trials,
             best_trial=best,
             registration=registration,
+            warnings=warnings,
             cost=tracker.cost,
         )
+
+    def _report(self, state: TrialState, warnings: Sequence[str]) -> None:
+        with self._signals.at_once():
+            fault = self.page.report(state, self.driver.trials, warnings)
+        if fault is not None:
+            self._display.note(fault)
+
+    def _describe_end(self, registration: Registration | None, warnings: Sequence[str]) -> None:
+        remarks = [str(registration)] if registration is not None else []
+        model = registration.uri if registration is not None and registration.fault is None else None
+        self.page.describe(TrialState.COMPLETE, model=model, remarks=[*remarks, *warnings])
 
     def _as_kept(self, trial: FrozenTrial) -> FrozenTrial:
         """A trial without the model that is not kept."""
         beaten = self._config.models is Models.BEST and trial is not self.driver.best
         return replace(trial, model_id=None) if beaten else trial
 
-    def _register(self, there: Store, name: str, best: FrozenTrial) -> Registration:
-        config, study = self._config, self._tracker.run_id
+    def _register(self, name: str, best: FrozenTrial) -> Registration:
+        """Register the best model; it gets the alias once a fresh process could use it."""
+        config, study, client = self._config, self._tracker.run_id, self._there.client
 
-        def register() -> Registration:
-            model_id = best.model_id or registry.find_model(there.client, str(best.run_id))
+        def add() -> ModelVersion:
+            model_id = best.model_id or registry.find_model(client, str(best.run_id))
             if model_id is None:
                 raise RequestError(no_model(best))
-            return registry.register(
-                there.client, name, best, model_id, study=study, metric=config.metric, direction=config.direction
+            return registry.add_version(
+                client, name, best, model_id, study=study, metric=config.metric, direction=config.direction
             )
 
-        return self._do(register)
+        version = self._do(add)
+        uri = f"models:/{name}/{version.version}"
+        fault = proof.fault(uri, {**self._there.environment, **self._settings}, self._check)
+        return self._do(lambda: registry.promote(client, version, fault))
 
     def _why_cut_off(self, error: Exception, run_id: str, *, written: bool) -> str:
         said = error if isinstance(error, ExecutorLostError) else store_error(error)
@@ -319,24 +389,3 @@ class _Session:
             return f"{said}; the study had not begun"
         open_runs = "" if written else " (runs that are still open are closed then)"
         return f"{said}; go on with: {how_to_go_on(self._plan, run_id)}{open_runs}"
-
-
-def _why(error: BaseException) -> str | None:
-    if isinstance(error, Stop):
-        return None
-    if isinstance(error, (ExecutorLostError, StudyFailedError, StoreError)):
-        return str(error)
-    return f"{type(error).__name__}: {error}"
-
-
-def _why_failed(driver: StudyDriver) -> str:
-    if driver.gave_up and driver.best is not None:
-        return f"the first trials since the study was resumed all failed; the last one: {driver.last_error}"
-    if not driver.trials:
-        return "no trial was started before the timeout"
-    failed = sum(trial.state is TrialState.FAILED for trial in driver.trials)
-    if failed == 0:
-        return f"none of {len(driver.trials)} trials completed: the scheduler stopped all of them"
-    first = "the first " if driver.gave_up else ""
-    last = f"; the last one: {driver.last_error}" if driver.last_error else ""
-    return f"{first}{failed} of {len(driver.trials)} trials failed and none completed{last}"

@@ -1,39 +1,108 @@
-"""Tables for the terminal: the trials of a study, and what each engine offers."""
+"""What the terminal shows of studies and engines: tables for people, plain data for machines."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Group
 from rich.table import Table
 
-from mltune.display import spell_params
-from mltune.trial import Direction, FrozenTrial, TrialState
+from mltune.display import spell_params, spell_states
+from mltune.trial import FrozenTrial, TrialState, is_finite
 
 if TYPE_CHECKING:
     from mltune.engines import EngineInfo
-    from mltune.tracking.store import StudyRecord
+    from mltune.report.view import View
+    from mltune.tracking.store import StudyHead, StudyRecord
 
-_SHOWN = 20
 
+def study_table(view: View, top: int) -> Group:
+    """A study's summary, and its trials from the best to those without a value.
 
-def study_table(record: StudyRecord) -> Group:
-    """A study's summary, and its trials from the best to those without a value."""
-    tags = record.tags
+    Args:
+        view: The study.
+        top: How many trials are shown.
+    """
+    record, tags = view.record, view.record.tags
     head = f"study {record.name}: {_spell_state(record)}, {tags['direction']} {tags['metric']}"
     how = f"engine {tags['engine']}, algorithm {tags['algorithm']}, scheduler {tags['scheduler']}, seed {tags['seed']}"
     lines = [head, how] + ([f"reason: {tags['reason']}"] if "reason" in tags else [])
+    if view.trials:
+        lines.append(spell_states(view.trials))
     if best := record.best_trial:
         lines.append(f"best: trial {best.number} with {best.value:g} ({spell_params(best)}), run {best.run_id}")
+    if importances := view.importances:
+        lines.append("importances: " + ", ".join(f"{name} {share:.0%}" for name, share in importances.items()))
+    if failures := view.failures:
+        lines.append("failures: " + ", ".join(f"{count} {reason}" for reason, count in failures.items()))
+    lines += [f"warning: {warning}" for warning in view.warnings]
     table = Table("trial", "state", "value", "seconds", "params", box=box.SIMPLE)
-    ranked = sorted(record.trials, key=lambda trial: _rank(trial, Direction(tags["direction"])))
-    for trial in ranked[:_SHOWN]:
+    for trial in view.ranked[:top]:
         table.add_row(*_row(trial))
-    if len(ranked) > _SHOWN:
-        lines.append(f"{_SHOWN} of {len(ranked)} trials:")
+    if len(view.trials) > top:
+        lines.append(f"{top} of {len(view.trials)} trials (--top shows more):")
     return Group(*lines, table)
+
+
+def study_data(view: View) -> dict[str, Any]:
+    """The same as plain data, with all trials in the order of their numbers."""
+    record, tags = view.record, view.record.tags
+    best = record.best_trial
+    return {
+        "run_id": record.run_id,
+        "experiment_id": record.experiment_id,
+        "name": record.name,
+        "state": tags.get("state"),
+        "driven": record.is_driven,
+        "reason": tags.get("reason"),
+        **{name: tags[name] for name in ("metric", "direction", "engine", "algorithm", "scheduler")},
+        "seed": int(tags["seed"]),
+        "elapsed_s": float(tags["elapsed_s"]) if "elapsed_s" in tags else None,
+        "states": Counter(str(trial.state) for trial in view.trials),
+        "best": _trial_data(best) if best is not None else None,
+        "importances": view.importances,
+        "failures": view.failures,
+        "warnings": list(view.warnings),
+        "trials": [_trial_data(trial) for trial in view.trials],
+    }
+
+
+def list_table(studies: Sequence[StudyHead]) -> Table:
+    """A line a study."""
+    table = Table(box=box.SIMPLE)
+    table.add_column("run", no_wrap=True, min_width=32)
+    for column in ("study", "state", "best", "begun"):
+        table.add_column(column, overflow="fold")
+    for study in studies:
+        tags = study.tags
+        best = f"{tags.get('metric')} {float(tags['best_value']):g}" if "best_value" in tags else ""
+        begun = time.strftime("%m-%d %H:%M", time.localtime(study.started))
+        table.add_row(study.run_id, study.name, study.state, best, begun)
+    return table
+
+
+def list_data(studies: Iterable[StudyHead]) -> list[dict[str, Any]]:
+    """The same as plain data; ``started`` is in seconds since 1970."""
+    return [
+        {
+            "run_id": study.run_id,
+            "name": study.name,
+            "experiment": study.experiment,
+            "state": study.tags.get("state"),
+            "started": study.started,
+            "metric": study.tags.get("metric"),
+            "direction": study.tags.get("direction"),
+            "best_value": float(study.tags["best_value"]) if "best_value" in study.tags else None,
+            "best_run_id": study.tags.get("best_run_id"),
+            "engine": study.tags.get("engine"),
+            "algorithm": study.tags.get("algorithm"),
+        }
+        for study in studies
+    ]
 
 
 def engine_table(engines: Iterable[EngineInfo]) -> Table:
@@ -60,10 +129,23 @@ def _spell_state(record: StudyRecord) -> str:
     return f"{state}{gone} (go on with: {how})"
 
 
-def _rank(trial: FrozenTrial, direction: Direction) -> tuple[bool, float, int]:
-    complete = trial.state is TrialState.COMPLETE and trial.value is not None
-    value = trial.value if complete and trial.value is not None else 0.0
-    return (not complete, value if direction is Direction.MINIMIZE else -value, trial.number)
+def _trial_data(trial: FrozenTrial) -> dict[str, Any]:
+    return {
+        "number": trial.number,
+        "attempt": trial.attempt,
+        "state": str(trial.state),
+        "reason": str(trial.reason) if trial.reason else None,
+        "value": _finite(trial.value),
+        "params": dict(trial.params),
+        "metrics": {name: _finite(value) for name, value in trial.metrics.items()},
+        "duration_s": trial.duration,
+        "run_id": trial.run_id,
+    }
+
+
+def _finite(value: float | None) -> float | None:
+    """JSON has no NaN and no infinity."""
+    return value if is_finite(value) else None
 
 
 def _row(trial: FrozenTrial) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from numbers import Real
@@ -12,6 +12,9 @@ from typing import Any, Protocol
 
 from mltune.errors import TrialPruned
 from mltune.space import NAME_RULE, Params, is_name
+
+DURATION = "duration_s"
+"""The metric under which a trial's seconds are recorded."""
 
 
 class TrialState(StrEnum):
@@ -88,6 +91,26 @@ class FrozenTrial:
     def finished(self) -> bool:
         """Whether the trial has a final state that counts."""
         return self.state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED)
+
+
+def best_of(trials: Iterable[FrozenTrial], direction: Direction) -> FrozenTrial | None:
+    """The first COMPLETE trial that no other one beats."""
+    best: FrozenTrial | None = None
+    for trial in trials:
+        if trial.state is TrialState.COMPLETE and trial.value is not None:
+            best = trial if direction.better(trial.value, best.value if best else None) else best
+    return best
+
+
+def ranked(trials: Iterable[FrozenTrial], direction: Direction) -> list[FrozenTrial]:
+    """The COMPLETE trials from the best, then the others in the order of their numbers."""
+    sign = 1 if direction is Direction.MINIMIZE else -1
+
+    def rank(trial: FrozenTrial) -> tuple[bool, float, int]:
+        complete = trial.state is TrialState.COMPLETE and trial.value is not None
+        return (not complete, sign * (trial.value or 0.0) if complete else 0.0, trial.number)
+
+    return sorted(trials, key=rank)
 
 
 class TrialServices(Protocol):
@@ -204,6 +227,8 @@ def as_metrics(returned: Any, metric: str) -> dict[str, float]:
     wrong = [name for name in metrics if not is_name(name)]
     if wrong:
         raise ValueError(f"a metric's name must be {NAME_RULE}, but got {wrong[0]!r}")
+    if DURATION in metrics:
+        raise ValueError(f"a metric must not be named '{DURATION}', under which mltune records how long a trial took")
     return metrics
 
 

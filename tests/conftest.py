@@ -19,6 +19,7 @@ from mlflow import MlflowClient
 from tests.drivers import Drivers, Zygote, zygote
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ["MLTUNE_REPORT"] = "false"  # a second or more for each study; tests of reports turn them on
 
 
 @pytest.fixture(scope="session")

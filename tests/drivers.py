@@ -82,7 +82,7 @@ class Drivers:
         self.running.add(pid)
         return pid
 
-    def wait(self, pid: int, seconds: float = 200.0) -> int:
+    def wait(self, pid: int, seconds: float = 400.0) -> int:
         """The exit code of a driver, negative where a signal ended it."""
         deadline = time.monotonic() + seconds
         while (code := self._ask({"ended": pid})) is None:
@@ -132,7 +132,7 @@ def zygote() -> Iterator[Zygote]:
         process.stdin.close()
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 120.0) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 300.0) -> None:
     """Until a condition holds."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -48,7 +48,7 @@ class Server:
         """Send a signal to all its processes, and wait for the first one's end."""
         if self.process is not None:
             os.killpg(self.process.pid, signum)
-            self.process.wait(30)
+            self.process.wait(120)
         self.process = None
 
     def kill(self) -> None:
@@ -56,12 +56,12 @@ class Server:
         self.end(signal.SIGKILL)
 
     def _await(self, process: subprocess.Popen[bytes]) -> None:
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 300
         while True:
             assert process.poll() is None, "the server ended"
             assert time.monotonic() < deadline, "the server did not answer"
             try:
-                if requests.get(self.probe, timeout=5).status_code == 200:
+                if requests.get(self.probe, timeout=30).status_code == 200:
                     return
             except requests.ConnectionError:
                 time.sleep(0.3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,10 @@ def changed(**changes: Any) -> str:
         ({"objective": "REMOVED"}, "`objective` is missing"),
         ({"timeout": "soon"}, "`timeout` must be seconds or a number with s, m, h or d"),
         ({"timeout": 0}, "`timeout` must be greater than 0, but got 0"),
+        ({"timeout": math.inf}, "`timeout` must be a finite number, but got inf"),
+        ({"store_timeout": math.inf}, "`store_timeout` must be a finite number, but got inf"),
+        ({"grace": math.inf}, "`grace` must be a finite number, but got inf"),
+        ({"metric": "duration_s"}, "`metric` must not be 'duration_s'"),
         ({"algorithm": 3}, "`algorithm` must be a name, or a mapping with `name` and options, but got 3"),
         ({"seed": -1}, "`seed` must be greater than or equal to 0, but got -1"),
         ({"isolation": "thread"}, "`isolation` must be 'process' or 'none', but got 'thread'"),

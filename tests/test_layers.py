@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1] / "mltune"
 FLOORS: dict[str, int] = {
     "environment": 0,
     "errors": 0,
+    "secrets": 0,
     "parameters": 1,
     "space": 1,
     "trial": 1,
@@ -24,11 +25,15 @@ FLOORS: dict[str, int] = {
     "display": 3,
     "driver": 3,
     "plan": 3,
+    "progress": 3,
+    "reasons": 3,
+    "report": 3,
     "result": 3,
     "resumption": 3,
     "session": 3,
     "signals": 3,
     "study": 3,
+    "study_page": 3,
     "tables": 4,
     "__init__": 5,
     "__main__": 5,
@@ -37,8 +42,10 @@ FLOORS: dict[str, int] = {
 }
 SAME_FLOOR = {"engines": {"execution"}, "execution": {"tracking"}, "tracking": set[str]()}
 OWNERS = {
-    "mlflow": ("tracking/", "result.py", "session.py"),
-    "optuna": ("engines/optuna.py", "engines/_optuna"),
+    "mlflow": ("tracking/", "report/", "result.py", "session.py"),
+    "optuna": ("engines/optuna.py", "engines/_optuna", "report/"),
+    "plotly": ("report/",),
+    "matplotlib": ("report/",),
     "ray": ("engines/ray.py", "engines/_ray"),
     "pytest": ("testing/",),
 }

@@ -95,7 +95,7 @@ def test_more_time_extends_a_finished_study(client: MlflowClient) -> None:
         return 1.0
 
     waited: list[int] = []
-    first = tune(objective, timeout=2.0, grace=0.1)
+    first = tune(objective, timeout=4.0, grace=0.1)
     assert states(client, first.run_id) == [(0, "COMPLETE"), (1, "INTERRUPTED")]
     second = mltune.resume(first.run_id, objective, timeout=600.0, quiet=True)
     assert [trial.state for trial in second.trials] == [TrialState.COMPLETE] * 3
@@ -411,7 +411,7 @@ def mlflow_run(*arguments: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=200,
+        timeout=600,
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ from mlflow.entities import Run, ViewType
 
 import mltune
 from mltune import Categorical, Float
+from mltune.tracking.lease import Lease
+from mltune.tracking.reconcile import take_over
 from tests.drivers import Drivers, has_begun, kill, wait_for
 
 SPACE = {"x": Float(0.0, 1.0)}
@@ -34,7 +38,7 @@ if os.path.exists("slow"):
 def train(trial):
     with open("begun", "a") as file:
         file.write("x")
-    time.sleep(0.4)
+    time.sleep(1.0)
     return trial.params["x"]
 """
 
@@ -143,3 +147,16 @@ def test_time_that_was_used_stays_used(client: MlflowClient) -> None:
     client.set_tag(study, "mltune.elapsed_s", "1000.0")
     mltune.resume(study, lambda trial: trial.params["x"], n_trials=5, quiet=True)
     assert float(client.get_run(study).data.tags["mltune.elapsed_s"]) >= 1000.0
+
+
+def test_a_renewal_that_was_under_way_does_not_undo_a_steal(client: MlflowClient) -> None:
+    study = client.create_run("0").info.run_id
+    theirs = str(replace(Lease.mine(), boot="another machine"))
+    client.set_tag(study, "mltune.lease", theirs)
+    late = threading.Timer(0.25, client.set_tag, (study, "mltune.lease", theirs))
+    late.start()
+    take_over(client, study, steal=True)
+    late.join()
+    lease = Lease.parse(client.get_run(study).data.tags["mltune.lease"])
+    assert lease is not None
+    assert lease.same_driver(Lease.mine())

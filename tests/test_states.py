@@ -92,7 +92,7 @@ def test_what_an_objective_may_do(column: str, client: MlflowClient, request: py
         algorithm="grid",
         engine=engine,
         n_jobs=n_jobs,
-        trial_timeout=2.0,
+        trial_timeout=5.0,
         quiet=True,
     )
     assert {run.data.params["what"]: outcome(run) for run in trials_of(client, result.run_id)} == TABLE

@@ -93,12 +93,12 @@ class Study(threading.Thread):
             self._result = error
 
     def result(self) -> mltune.StudyResult:
-        self.join(120)
+        self.join(400)
         assert isinstance(self._result, mltune.StudyResult), repr(self._result)
         return self._result
 
     def failure(self) -> StudyFailedError:
-        self.join(120)
+        self.join(400)
         assert isinstance(self._result, StudyFailedError), repr(self._result)
         assert "\n" not in str(self._result)
         return self._result
@@ -365,7 +365,7 @@ def test_two_studies_of_four_workers_on_one_sqlite_file(client: MlflowClient, ch
         subprocess.Popen([sys.executable, "driver.py", seed], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for seed in "12"
     ]
-    said = [driver.communicate(timeout=200) for driver in drivers]
+    said = [driver.communicate(timeout=600) for driver in drivers]
     assert [driver.returncode for driver in drivers] == [0, 0], said
     assert said == [("", "")] * 2
     studies = client.search_runs(["0"], "tags.`mltune.kind` = 'study'")
@@ -411,7 +411,7 @@ def test_a_full_disk(client: MlflowClient, tracking_uri: str, chdir: Path) -> No
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
     command = [sys.executable, "-m", "mltune", "run", "study.yaml"]
-    failed = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit, timeout=100, check=False)
+    failed = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit, timeout=400, check=False)
     parent = client.search_runs(["0"], "tags.`mltune.kind` = 'study'")[0].info.run_id
     assert failed.returncode == 1, failed.stderr
     assert failed.stderr.startswith("mltune: the tracking store failed: ")
@@ -419,7 +419,7 @@ def test_a_full_disk(client: MlflowClient, tracking_uri: str, chdir: Path) -> No
     assert f"mltune resume {parent}" in failed.stderr
     Path("go").touch()
     command = [sys.executable, "-m", "mltune", "resume", parent]
-    resumed = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    resumed = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
     assert (resumed.returncode, resumed.stderr) == (0, "")
     runs = [run for run in runs_of(client, parent) if run.data.tags["mltune.state"] == "COMPLETE"]
     assert sorted(int(run.data.tags["mltune.number"]) for run in runs) == list(range(6))

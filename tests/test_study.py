@@ -272,6 +272,15 @@ def test_a_timeout_stops_asking(client: MlflowClient) -> None:
     assert all(trial.state is TrialState.COMPLETE for trial in result.trials)
 
 
+def test_trials_cut_off_by_the_timeout_are_why_the_study_failed(client: MlflowClient) -> None:
+    def objective(trial: mltune.Trial) -> float:
+        time.sleep(600)
+        return 1.0
+
+    with pytest.raises(mltune.StudyFailedError, match="none of 1 trials completed before the timeout and its grace"):
+        tune(objective, n_trials=1, timeout=3.0, grace=0)
+
+
 def test_a_seed_repeats_the_list_whatever_the_engine(client: MlflowClient, own_ray: None) -> None:
     lists = [
         [

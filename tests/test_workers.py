@@ -17,7 +17,7 @@ import mltune
 from mltune import Categorical, Int, TrialState
 
 SECONDS = 1.0
-LIMIT = 3.0
+LIMIT = 6.0
 
 DEATHS = {
     "exit": "worker-died",
@@ -43,10 +43,8 @@ def objective(trial: mltune.Trial) -> float:
         case "segfault":
             ctypes.string_at(0)
         case "memory":
-            held = []
-            while True:
-                held.append(b"x" * (50 * 2**20))
-                time.sleep(0.02)
+            held = b"x" * 2**30
+            time.sleep(600 + len(held))
         case "loop":
             while True:
                 pass

@@ -183,7 +183,7 @@ class RayExecutor(Executor):
         try:
             tuner.fit()
             self._give_up("Ray Tune must run as long as the study, but it ended")
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # Ray ends its own threads so when it shuts down
             self._give_up(f"Ray Tune must run as long as the study, but it failed: {first_line(error)}")
 
     def _environment(self) -> dict[str, str]:

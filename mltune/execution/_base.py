@@ -157,9 +157,12 @@ class ExecutorLostError(Exception):
 class Executor(ABC):
     """Runs tasks, at most ``n_jobs`` at once; used by one thread only, but for :meth:`wake`."""
 
+    def warm_up(self) -> None:  # noqa: B027 - most have nothing to begin with
+        """Begin with what needs no setup; may be called once, before :meth:`start`."""
+
     @abstractmethod
     def start(self, setup: Setup) -> None:
-        """Make ready to run; called once, before all else.
+        """Make ready to run; called once, before all else but :meth:`warm_up`.
 
         Raises:
             RequestError: The objective cannot be imported, or what was asked for is not there.

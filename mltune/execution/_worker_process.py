@@ -23,7 +23,7 @@ _END_GRACE = 5.0  # seconds for the supervisor to end what the worker started
 
 
 class WorkerProcess:
-    """A worker, from its start to its end.
+    """A worker, from its start to its end; it waits for a setup first.
 
     Attributes:
         process: The worker's supervisor, which ends as the worker did.
@@ -33,7 +33,7 @@ class WorkerProcess:
         task: What it runs, or will run once it is ready.
     """
 
-    def __init__(self, setup: Setup, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str]) -> None:
         self.mark = uuid.uuid4().hex
         self.ready = False
         self.task: Task | None = None
@@ -50,7 +50,6 @@ class WorkerProcess:
                 env={**environment, MARK: self.mark},
             )
         self.connection = Connection(ours.detach())
-        self.send(setup)
 
     def send(self, message: Setup | Task | tuple[int, bool]) -> None:
         with contextlib.suppress(ConnectionError):  # it died; reading from it will say so

@@ -40,10 +40,16 @@ class LocalExecutor(Executor):
         self._woken.setblocking(False)
         self._waker.setblocking(False)
 
+    def warm_up(self) -> None:
+        for _ in range(self._n_jobs):
+            self._workers.append(WorkerProcess(self._environment()))  # one by one: a signal may come in between
+
     def start(self, setup: Setup) -> None:
         self._setup = setup
-        for _ in range(self._n_jobs):
-            self._workers.append(self._spawn())  # one by one: a signal may come in between
+        if not self._workers:
+            self.warm_up()
+        for worker in self._workers:
+            worker.send(setup)
         first = self._workers[0]
         try:
             first.await_ready()
@@ -86,7 +92,7 @@ class LocalExecutor(Executor):
         for worker in self._workers:
             worker.ask_to_leave()
         for worker in self._workers:
-            worker.end(grace=_CLOSE_GRACE if worker.task is None else 0.0)
+            worker.end(grace=_CLOSE_GRACE if worker.ready and worker.task is None else 0.0)
         end_marked({worker.mark for worker in self._workers})
         self._workers = []
         self._woken.close()
@@ -99,7 +105,9 @@ class LocalExecutor(Executor):
 
     def _spawn(self) -> WorkerProcess:
         assert self._setup is not None
-        return WorkerProcess(self._setup, self._environment())
+        worker = WorkerProcess(self._environment())
+        worker.send(self._setup)
+        return worker
 
     def _environment(self) -> Mapping[str, str]:
         """Ours, without the run that `mlflow run` made, and with the cores divided among the workers."""

@@ -61,7 +61,8 @@ class Runner:
         thread.join(timeout)
         if thread.is_alive():
             return Ended(task.number, TimedOut(_where(thread)), services.cost)
-        faulthandler.cancel_dump_traceback_later()
+        if timeout is not None:
+            faulthandler.cancel_dump_traceback_later()
         nothing = Raised("the objective's error cannot be shown", "the objective raised what cannot be shown\n")
         return Ended(task.number, outcome[0] if outcome else nothing, services.cost)
 

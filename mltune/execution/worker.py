@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import gc
+import importlib
 import os
 import queue
 import signal
@@ -38,13 +40,14 @@ def load_runner(setup: Setup, report: Callable[[Reported], bool], dump_to: int) 
     Raises:
         ObjectiveError: The objective cannot be loaded here.
     """
+    from mltune.execution.runner import Runner
+    from mltune.tracking import attach
+
     for name, value in setup.environment.items():
         if value is None:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
-    from mltune.execution.runner import Runner  # after the environment: it imports mlflow and user code
-    from mltune.tracking import attach
 
     attach.prepare_worker()
     return Runner(setup, report, dump_to)
@@ -85,10 +88,12 @@ def main(*numbers: str) -> None:
     timer = threading.Timer(_EXIT_GRACE, _kill_group)
     timer.daemon = True
     timer.start()
+    gc.freeze()  # Python looks for cycles at its end: a second, after MLflow
     sys.exit(0)
 
 
 def _serve(channel: _Channel, crash: int) -> None:
+    importlib.import_module("mltune.execution.runner")  # and so MLflow, which takes seconds, while the driver prepares
     setup: Setup = channel.connection.recv()
     try:
         runner = load_runner(setup, channel.report, crash)

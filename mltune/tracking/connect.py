@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from mlflow.exceptions import MlflowException
 
 from mltune.environment import environment
 from mltune.errors import RequestError, StoreUnavailableError, first_line
+from mltune.secrets import cause, redact
 
 _PROBE_TIMEOUT = 5.0  # seconds
 _SQLITE = "sqlite:///"
@@ -84,7 +84,7 @@ def connect() -> Store:
     except (MlflowException, OSError) as error:
         raise StoreUnavailableError(
             f"the tracking store {redact(uri)} must be usable, but it answered: {redact(first_line(error))}"
-        ) from error
+        ) from cause(error)
     if is_new:
         _prepare(uri)
     return Store(client, uri, registry_uri)
@@ -111,7 +111,7 @@ def experiment(client: MlflowClient, name: str | None, project_run: Run | None =
             return str(client.get_experiment(by_id or "0").experiment_id)
         found = client.get_experiment_by_name(name) or _created(client, name)
     except MlflowException as error:
-        raise StoreUnavailableError(f"the experiment must exist, but: {redact(first_line(error))}") from error
+        raise StoreUnavailableError(f"the experiment must exist, but: {redact(first_line(error))}") from cause(error)
     if found.lifecycle_stage != "active":
         raise StoreUnavailableError(f"experiment '{name}' is deleted: restore it (`mlflow experiments restore`)")
     return str(found.experiment_id)
@@ -137,11 +137,6 @@ def _project_experiment(client: MlflowClient, name: str | None, run: Run) -> str
     return experiment_id
 
 
-def redact(text: str) -> str:
-    """The text without user names and passwords in addresses."""
-    return re.sub(r"://[^/@\s]+@", "://", text)
-
-
 def _absolute(uri: str) -> str:
     """A relative SQLite file as an absolute one: workers may stand in other folders."""
     path = uri.removeprefix(_SQLITE)
@@ -159,7 +154,7 @@ def _check_reachable(uri: str) -> bool:
             raise StoreUnavailableError(
                 f"the tracking server must answer, but {redact(uri)} did not ({type(error).__name__}): "
                 f"start it, or set MLFLOW_TRACKING_URI"
-            ) from error
+            ) from cause(error)
     if not uri.startswith(_SQLITE):
         return False
     path = _file_of(uri)

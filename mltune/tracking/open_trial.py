@@ -10,7 +10,7 @@ from mlflow.entities import Metric
 
 from mltune.tracking.entries import Entries
 from mltune.tracking.tags import ALL_STEPS, LIMIT
-from mltune.trial import FrozenTrial, TrialState
+from mltune.trial import DURATION, FrozenTrial, TrialState
 
 
 def now() -> int:
@@ -24,6 +24,7 @@ class OpenTrial:
 
     Attributes:
         waited: Milliseconds from the making of the run to the beginning of the trial.
+        shown: Whether its params are written, or about to be.
         flushed: When its reports were written, in seconds.
         last_step: Of the last report.
         last_time: Likewise, in milliseconds since 1970.
@@ -31,6 +32,7 @@ class OpenTrial:
 
     entries: Entries = field(default_factory=Entries)
     waited: int = 0
+    shown: bool = False
     flushed: float = field(default_factory=time.monotonic)
     last_step: int = 0
     last_time: int = 0
@@ -43,7 +45,7 @@ def final_metrics(trial: FrozenTrial, opened: OpenTrial) -> list[Metric]:
     metrics = [
         Metric(name, value, time_ms, opened.last_step, model_id=trial.model_id) for name, value in returned.items()
     ]
-    return [*metrics, Metric("duration_s", trial.duration or 0.0, time_ms, 0)]
+    return [*metrics, Metric(DURATION, trial.duration or 0.0, time_ms, 0)]
 
 
 def final_tags(trial: FrozenTrial) -> dict[str, str]:

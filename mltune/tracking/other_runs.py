@@ -11,6 +11,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from mltune.errors import StoreUnavailableError
+from mltune.secrets import cause
 
 
 def project_run(client: MlflowClient) -> Run | None:
@@ -25,7 +26,7 @@ def project_run(client: MlflowClient) -> Run | None:
             raise
         raise StoreUnavailableError(
             f"MLFLOW_RUN_ID must name a run of this store, but there is no run '{run_id}': unset it"
-        ) from error
+        ) from cause(error)
 
 
 def twins(client: MlflowClient, experiment_id: str, uid: str) -> list[str]:

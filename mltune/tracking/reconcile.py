@@ -15,9 +15,10 @@ from mltune.tracking.other_runs import close_children, discard, twins
 from mltune.tracking.removal import remove_models
 from mltune.tracking.store import parent_run, trial_runs
 from mltune.tracking.tags import STATUS, own_tags, to_tags
-from mltune.trial import TrialState
+from mltune.trial import DURATION, TrialState
 
 _HESITATION = 0.5  # seconds in which another one who resumes the study at this moment shows
+_STEALS = 10  # times that we write over a renewal by the old driver which was under way; its next one reads ours
 
 
 def take_over(client: MlflowClient, study: str, *, steal: bool) -> None:
@@ -40,10 +41,13 @@ def take_over(client: MlflowClient, study: str, *, steal: bool) -> None:
         other = None
     if not steal and record.get("state") == TrialState.RUNNING and other is not None and other.is_held(study):
         raise RequestError(f"study {study} has been resumed by another process meanwhile: leave it to that one")
-    client.log_batch(study, tags=to_tags({"lease": str(mine), "state": str(TrialState.RUNNING)}))
-    time.sleep(_HESITATION)
-    tags = own_tags(client.get_run(study))
-    found = Lease.parse(tags.get("lease"))
+    for _ in range(_STEALS if steal else 1):
+        client.log_batch(study, tags=to_tags({"lease": str(mine), "state": str(TrialState.RUNNING)}))
+        time.sleep(_HESITATION)
+        tags = own_tags(client.get_run(study))
+        found = Lease.parse(tags.get("lease"))
+        if found is None or other is None or not found.same_driver(other):
+            break
     if found is None or not found.same_driver(mine):
         raise RequestError(f"study {study} is being resumed by another process at this moment: leave it to that one")
     if "reason" in tags:
@@ -93,7 +97,7 @@ def _close(client: MlflowClient, run: Run, last_heard: int) -> None:
     state = TrialState(tags["state"])
     if state is not TrialState.RUNNING:
         if run.info.status != STATUS[state]:
-            duration = 1000 * run.data.metrics.get("duration_s", 0.0)
+            duration = 1000 * run.data.metrics.get(DURATION, 0.0)
             client.set_terminated(run_id, STATUS[state], int(run.info.start_time + duration))
         return
     close_children(client, run.info.experiment_id, run_id)

@@ -19,19 +19,24 @@ class Registration:
 
     Attributes:
         kept: The version that keeps the alias because its recorded value is better, with that value.
+        fault: Why the version cannot be used and so did not get the alias.
     """
 
     name: str
     version: str
     kept: tuple[str, float] | None = None
+    fault: str | None = None
 
     @property
     def uri(self) -> str:
         """Where MLflow loads the version from."""
-        return f"models:/{self.name}/{self.version}" if self.kept else f"models:/{self.name}@{ALIAS}"
+        plain = self.kept is not None or self.fault is not None
+        return f"models:/{self.name}/{self.version}" if plain else f"models:/{self.name}@{ALIAS}"
 
     def __str__(self) -> str:
         made = f"registered model '{self.name}' version {self.version}"
+        if self.fault is not None:
+            return f"{made} without the alias {ALIAS}: it must load and predict in a fresh process, but: {self.fault}"
         if self.kept is None:
             return f"{made} as {ALIAS}"
         version, value = self.kept
@@ -45,10 +50,10 @@ def find_model(client: MlflowClient, run_id: str) -> str | None:
     return str(models[-1].model_id) if models else None
 
 
-def register(
+def add_version(
     client: MlflowClient, name: str, trial: FrozenTrial, model_id: str, *, study: str, metric: str, direction: Direction
-) -> Registration:
-    """Make a trial's model a version of a registered model, unless it is one already.
+) -> ModelVersion:
+    """Make a trial's model a version of a registered model, unless it is one already; it gets no alias yet.
 
     Args:
         client: A client of the store.
@@ -69,16 +74,33 @@ def register(
         "mltune.direction": str(direction),
     }
     source = f"models:/{model_id}"
-    made = _version_of(client, name, source, str(trial.run_id)) or client.create_model_version(
+    return _version_of(client, name, source, str(trial.run_id)) or client.create_model_version(
         name, source, run_id=trial.run_id, tags=tags, model_id=model_id
     )
-    champion = _champion(client, name)
+
+
+def promote(client: MlflowClient, version: ModelVersion, fault: str | None = None) -> Registration:
+    """Give a version that :func:`add_version` made the alias, unless a better one has it.
+
+    Args:
+        client: A client of the store.
+        version: The version.
+        fault: Why it cannot be used, see :func:`mltune.tracking.proof.fault`; it then stays without the alias.
+    """
+    name, number = str(version.name), str(version.version)
+    if fault is not None:
+        client.set_model_version_tag(name, number, "mltune.fault", fault)
+        return Registration(name, number, fault=fault)
+    if "mltune.fault" in version.tags:
+        client.delete_model_version_tag(name, number, "mltune.fault")
+    champion, direction = _champion(client, name), Direction(version.tags["mltune.direction"])
+    ours = float(version.tags["mltune.value"])
     if champion is not None:
-        value = _comparable_value(champion, metric, direction)
-        if value is not None and trial.value is not None and direction.better(value, trial.value):
-            return Registration(name, str(made.version), kept=(str(champion.version), value))
-    client.set_registered_model_alias(name, ALIAS, made.version)
-    return Registration(name, str(made.version))
+        value = _comparable_value(champion, version.tags["mltune.metric"], direction)
+        if value is not None and direction.better(value, ours):
+            return Registration(name, number, kept=(str(champion.version), value))
+    client.set_registered_model_alias(name, ALIAS, number)
+    return Registration(name, number)
 
 
 def _ensure(client: MlflowClient, name: str) -> None:
@@ -90,9 +112,10 @@ def _ensure(client: MlflowClient, name: str) -> None:
 
 
 def _version_of(client: MlflowClient, name: str, source: str, run_id: str) -> ModelVersion | None:
-    """The version that an earlier try has made of the model."""
+    """The version that an earlier try has made of the model, and tagged."""
     versions = client.search_model_versions(f"run_id = '{run_id}'")
-    return next((version for version in versions if (version.name, version.source) == (name, source)), None)
+    ours = (version for version in versions if (version.name, version.source) == (name, source))
+    return next((version for version in ours if "mltune.value" in version.tags), None)
 
 
 def _champion(client: MlflowClient, name: str) -> ModelVersion | None:

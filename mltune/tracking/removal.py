@@ -1,14 +1,18 @@
-"""Remove models that a study no longer needs."""
+"""Remove models that a study no longer needs, or a whole study."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModel
+from mlflow.entities import LoggedModel, Run
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
+from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS, MLFLOW_PARENT_RUN_ID
 
+from mltune.errors import RequestError
+from mltune.tracking.store import is_driven, parent_run, search_all
+from mltune.tracking.tags import own_tags
 from mltune.tracking.trouble import is_transient
 
 
@@ -35,24 +39,97 @@ def remove_beaten_models(client: MlflowClient, experiment_id: str, trials: Colle
             _remove(client, model)
 
 
-def _remove(client: MlflowClient, model: LoggedModel) -> None:
-    """Files first: a model without files can be found and removed again, files without a model cannot."""
-    if not _is_registered(client, model):
-        files = get_artifact_repository(model.artifact_location, tracking_uri=client.tracking_uri)
-        try:
-            files.delete_artifacts()  # type: ignore[no-untyped-call]
-        except Exception as error:
-            if is_transient(error) and "not implemented" not in str(error).lower():
-                raise  # else they stay: it is no reason to end a study
-        client.delete_logged_model(model.model_id)
+@dataclass(frozen=True)
+class Removed:
+    """What a study that was deleted leaves behind.
+
+    Attributes:
+        kept: The runs that registered models come from, with all that is theirs.
+        undeleted: Where artifacts are that the store would not delete.
+    """
+
+    kept: list[str]
+    undeleted: list[str]
+
+
+def remove_study(client: MlflowClient, run_id: str) -> Removed:
+    """Delete a study: the runs of its trials and what is nested in them, their models, all artifacts, and its own run.
+
+    Runs that registered models come from stay, with all that is theirs. May be called again where it was cut off.
+
+    Raises:
+        RequestError: There is no such run, it is no study, it is deleted, or a driver is at work on it.
+    """
+    parent = parent_run(client, run_id)
+    if is_driven(run_id, own_tags(parent)):
+        raise RequestError(f"a study must have no driver to be deleted, but one is at work on {run_id}: stop it")
+    experiment_id = str(parent.info.experiment_id)
+    runs = [*_below(client, experiment_id, run_id), parent]
+    ids = {str(run.info.run_id) for run in runs}
+    models = [model for model in _models(client, experiment_id) if model.source_run_id in ids]
+    kept = ids & _registered(client, models)
+    undeleted: list[str] = []
+    for model in models:
+        if model.source_run_id not in kept:
+            undeleted += _remove(client, model)
+    for run in runs:
+        if run.info.run_id not in kept:
+            undeleted += _delete_artifacts(client, str(run.info.artifact_uri))
+            client.delete_run(run.info.run_id)
+    return Removed(sorted(kept), undeleted)
+
+
+def _registered(client: MlflowClient, models: Collection[LoggedModel]) -> set[str]:
+    """The runs that registered models come from, by the run that a version names or by the model in its source."""
+    sources = {model.model_id: str(model.source_run_id) for model in models}
+    runs: set[str] = set()
+    token = None
+    while True:
+        page = client.search_model_versions(page_token=token)
+        for version in page:
+            runs.add(str(version.run_id))
+            runs.update(sources[part] for part in str(version.source).split("/") if part in sources)
+        token = page.token
+        if not token:
+            return runs
+
+
+def _below(client: MlflowClient, experiment_id: str, run_id: str) -> Iterator[Run]:
+    """The runs nested in a run, the innermost first."""
+    for child in list(search_all(client, [experiment_id], f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run_id}'")):
+        yield from _below(client, experiment_id, str(child.info.run_id))
+        yield child
+
+
+def _remove(client: MlflowClient, model: LoggedModel) -> list[str]:
+    """Files first: a model without files can be found and removed again, files without a model cannot.
+
+    Returns:
+        Where there are files that the store would not delete.
+    """
+    if _is_registered(client, model):
+        return []
+    undeleted = _delete_artifacts(client, str(model.artifact_location))
+    client.delete_logged_model(model.model_id)
+    return undeleted
+
+
+def _delete_artifacts(client: MlflowClient, location: str) -> list[str]:
+    files = get_artifact_repository(location, tracking_uri=client.tracking_uri)
+    try:
+        files.delete_artifacts()  # type: ignore[no-untyped-call]
+    except Exception as error:
+        if is_transient(error) and "not implemented" not in str(error).lower():
+            raise
+        return [location]  # it is no reason to end a study
+    return []
 
 
 def _is_registered(client: MlflowClient, model: LoggedModel) -> bool:
     """As `mlflow.register_model` says on the model, or as the registry says of versions made otherwise."""
     if MLFLOW_MODEL_VERSIONS in model.tags:
         return True
-    versions = client.search_model_versions(f"run_id = '{model.source_run_id}'")
-    return any(model.model_id in (version.model_id, str(version.source).rpartition("/")[2]) for version in versions)
+    return bool(client.search_model_versions(f"source_path LIKE '%{model.model_id}%'", max_results=1))
 
 
 def _models(client: MlflowClient, experiment_id: str, which: str | None = None) -> Iterator[LoggedModel]:

@@ -14,14 +14,16 @@ from typing import TypeVar
 
 import mlflow
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, Run
+from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.tracking.context.registry import resolve_tags
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 
+from mltune.secrets import redact
 from mltune.tracking import removal
 from mltune.tracking.cost import TrackingCost
 from mltune.tracking.entries import Entries
 from mltune.tracking.lease import HELD, RENEWED_EVERY, Lease
+from mltune.tracking.note import merged
 from mltune.tracking.open_trial import OpenTrial, final_metrics, final_tags, now
 from mltune.tracking.other_runs import close_children, discard, twins
 from mltune.tracking.tags import LIMIT, STATUS, own_tags, prefixed, to_tags
@@ -34,6 +36,7 @@ T = TypeVar("T")
 PRIMARY_METRIC = "mlflow.experiment.primaryMetric.name"
 
 _FLUSH_INTERVAL = 1.0  # seconds between the writes of one trial's reports
+_SHORT = 0.2  # seconds; a trial that ends sooner is written in one call, params and all
 
 
 class Tracker:
@@ -51,6 +54,11 @@ class Tracker:
         project_run: The run that ``mlflow run`` made for this study.
         patience: Seconds for which a store that does not answer is tried again.
         wake: Called when there is something for :meth:`settle`.
+
+    Attributes:
+        experiment_id: Where all runs of the study live.
+        run_id: The parent run, once it is open.
+        description: What the parent run's description is to be, with the next sign of life and at the end.
     """
 
     def __init__(
@@ -70,7 +78,7 @@ class Tracker:
         self._metric = metric
         self._models = models
         self._project_run = project_run
-        self._context: dict[str, str] = resolve_tags()
+        self._context = {name: redact(value) for name, value in resolve_tags().items()}
         active = mlflow.active_run()  # of this thread
         within = str(active.info.run_id) if active is not None else None
         self._create_parent = self._creation(name, {"uid": secrets.token_hex(16)}, within)
@@ -89,6 +97,7 @@ class Tracker:
         self._elapsed = 0.0
         self.experiment_id = experiment_id
         self.run_id = ""
+        self.description: str | None = None
 
     @property
     def trouble(self) -> str | None:
@@ -161,6 +170,7 @@ class Tracker:
 
         def begin(run_id: str) -> None:
             opened.waited = now() - self._born.pop(uid, now())
+            opened.flushed = time.monotonic()
             self._open_trials[run_id] = opened
             then(run_id)
 
@@ -168,7 +178,6 @@ class Tracker:
             begin(self._runs[uid])
         else:
             self._writer.put(create, begin)
-        self._writer.put(lambda: opened.entries.write(self._client, self._runs[uid]))
 
     def log_report(self, run_id: str, step: int, metrics: Mapping[str, float], timestamp: int) -> None:
         """Keep the metrics of one step, and write what is kept once in a while."""
@@ -176,8 +185,7 @@ class Tracker:
         trial.entries.add(metrics=[Metric(name, value, timestamp, step) for name, value in metrics.items()])
         trial.last_step, trial.last_time = step, timestamp
         if time.monotonic() - trial.flushed > _FLUSH_INTERVAL:
-            trial.flushed = time.monotonic()
-            self._writer.put(lambda: trial.entries.write(self._client, run_id))
+            self._flush(run_id, trial)
 
     def end_trial(self, trial: FrozenTrial, *, traceback: str | None, then: Callable[[], None]) -> None:
         """Write what a trial came to, and close its run.
@@ -190,7 +198,8 @@ class Tracker:
         run_id, client = trial.run_id, self._client
         assert run_id is not None
         if traceback is not None:
-            self._writer.put(lambda: self._log_text(run_id, "traceback.txt", traceback))
+            text = redact(traceback)
+            self._writer.put(lambda: self._log_text(run_id, "traceback.txt", text))
         opened = self._open_trials.pop(run_id)
         self._ended += 1
         end = now() - opened.waited  # MLflow takes the time from the run's making to this as the trial's duration
@@ -234,7 +243,7 @@ class Tracker:
 
     def end_study(self, state: TrialState, reason: str | None = None) -> None:
         """Write what the study came to, and close its run."""
-        plain = (reason or "").encode("utf-8", "backslashreplace").decode()
+        plain = redact(reason or "").encode("utf-8", "backslashreplace").decode()
         tags = {"state": str(state), "elapsed_s": f"{self.elapsed:.1f}"} | ({"reason": plain[:LIMIT]} if plain else {})
         ended = now()
         unused, self._reserved = list(self._reserved), {}
@@ -244,7 +253,8 @@ class Tracker:
                 self._delete_twins()
                 tags.update(self.cost.to_tags())
                 self._client.set_terminated(self.run_id, STATUS[state], ended)
-                self._client.log_batch(self.run_id, tags=to_tags(tags))  # last: a COMPLETE study is not looked at again
+                described = self._described(self._client.get_run(self.run_id))
+                self._client.log_batch(self.run_id, tags=to_tags(tags) + described)  # last: says that all is written
 
         if state is not TrialState.COMPLETE:  # a COMPLETE study is not looked at again, of others `reconcile` does it
             self._writer.put(end)
@@ -263,18 +273,25 @@ class Tracker:
         return self._writer.do(call, check)
 
     def settle(self) -> None:
-        """Run what waited for something that is written now.
+        """Run what waited for something that is written now, and have the params of trials that go on written.
 
         Raises:
             StoreError: The store did not come back, or trying again is no use.
         """
         self._writer.settle()
+        for run_id, trial in self._open_trials.items():
+            if not trial.shown and time.monotonic() - trial.flushed > _SHORT:
+                self._flush(run_id, trial)
 
     def close(self, grace: float) -> bool:
         """Write what is left, in so many seconds at most; whether all is written."""
         written = self._writer.close(grace)
         HELD.discard(self.run_id)
         return written
+
+    def _flush(self, run_id: str, trial: OpenTrial) -> None:
+        trial.shown, trial.flushed = True, time.monotonic()
+        self._writer.put(lambda: trial.entries.write(self._client, run_id))
 
     def _write_study(self, tags: Mapping[str, str], study_yaml: str) -> None:
         wanted = {"kind": "study", **tags, "state": "RUNNING", "lease": str(Lease.mine())}
@@ -295,7 +312,14 @@ class Tracker:
         if run.info.lifecycle_stage != "active":
             raise StoreError("the study's run was deleted: restore it (`mlflow runs restore`) to resume the study")
         so_far = {"lease": str(mine), "elapsed_s": f"{self.elapsed:.1f}"} | (self.cost.to_tags() if self._ended else {})
-        self._client.log_batch(self.run_id, tags=to_tags(so_far))
+        self._client.log_batch(self.run_id, tags=to_tags(so_far) + self._described(run))
+
+    def _described(self, run: Run) -> list[RunTag]:
+        """The parent run's description, where it changes; what people wrote into it stays."""
+        before = run.data.tags.get(MLFLOW_RUN_NOTE, "")
+        ours = (self.description or "").encode("utf-8", "backslashreplace").decode()
+        text = merged(before, ours) if ours else None
+        return [RunTag(MLFLOW_RUN_NOTE, text)] if text is not None and text != before else []
 
     def _uid(self, number: int, attempt: int) -> str:
         return f"{self.run_id}-{number}-{attempt}"
@@ -355,6 +379,9 @@ class Tracker:
         assert self._project_run is not None
         run_id = str(self._project_run.info.run_id)
         self._client.update_run(run_id, name=self._name)  # in place of a random name; --run-name is set later
+        for name, value in self._project_run.data.tags.items():
+            if (clean := redact(value)) != value:  # such as a token in the project's address
+                self._client.set_tag(run_id, name, clean)
         os.environ.pop("MLFLOW_RUN_ID", None)  # it is taken, as when `mlflow.start_run` takes it
         return run_id
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,14 +13,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Run
+from mlflow.entities import Experiment, Metric, Run
 from mlflow.exceptions import MlflowException
 
 from mltune.errors import RequestError
+from mltune.secrets import cause
 from mltune.tracking.lease import Lease
 from mltune.tracking.tags import ALL_STEPS, own_tags
 from mltune.tracking.trouble import is_transient
-from mltune.trial import Direction, FrozenTrial, Reason, TrialState
+from mltune.trial import DURATION, Direction, FrozenTrial, Reason, TrialState, best_of
 
 _PAGE = 5000
 _READERS = 4  # calls at once; a database's pool holds five connections
@@ -34,6 +37,8 @@ class StudyRecord:
         attempts: All attempts at each trial, in their order; by number, in the order of the numbers.
         steps: The steps at which a run reported the study's metric, None for all that it has; by run, without those
             that did not report.
+        created: When a run was made, in seconds since 1970; by run.
+        ended: When it was closed, likewise; without those that are open.
     """
 
     run_id: str
@@ -42,6 +47,8 @@ class StudyRecord:
     tags: Mapping[str, str]
     attempts: Mapping[int, Sequence[FrozenTrial]]
     steps: Mapping[str, Sequence[int] | None]
+    created: Mapping[str, float]
+    ended: Mapping[str, float]
 
     @property
     def trials(self) -> tuple[FrozenTrial, ...]:
@@ -61,16 +68,13 @@ class StudyRecord:
     @property
     def is_driven(self) -> bool:
         """Whether a driver is at work on the study."""
-        return self.tags.get("state") == "RUNNING" and self.lease is not None and self.lease.is_held(self.run_id)
+        return is_driven(self.run_id, self.tags)
 
 
-def best_of(trials: Iterable[FrozenTrial], direction: Direction) -> FrozenTrial | None:
-    """The first COMPLETE trial that no other one beats."""
-    best: FrozenTrial | None = None
-    for trial in trials:
-        if trial.state is TrialState.COMPLETE and trial.value is not None:
-            best = trial if direction.better(trial.value, best.value if best else None) else best
-    return best
+def is_driven(run_id: str, tags: Mapping[str, str]) -> bool:
+    """Whether a driver is at work on a study that has these tags."""
+    lease = Lease.parse(tags.get("lease"))
+    return tags.get("state") == "RUNNING" and lease is not None and lease.is_held(run_id)
 
 
 def read_study(client: MlflowClient, run_id: str) -> StudyRecord:
@@ -85,7 +89,10 @@ def read_study(client: MlflowClient, run_id: str) -> StudyRecord:
     for trial in sorted(map(_frozen, runs), key=lambda trial: (trial.number, trial.attempt)):
         attempts.setdefault(trial.number, []).append(trial)
     steps = {run.info.run_id: _steps(own_tags(run)["steps"]) for run in runs if "steps" in own_tags(run)}
-    return StudyRecord(run_id, parent.info.experiment_id, parent.info.run_name, own_tags(parent), attempts, steps)
+    created = {run.info.run_id: run.info.start_time / 1000 for run in runs}
+    ended = {run.info.run_id: run.info.end_time / 1000 for run in runs if run.info.end_time}
+    head = (run_id, parent.info.experiment_id, parent.info.run_name, own_tags(parent))
+    return StudyRecord(*head, attempts, steps, created, ended)
 
 
 def parent_run(client: MlflowClient, run_id: str) -> Run:
@@ -101,7 +108,7 @@ def parent_run(client: MlflowClient, run_id: str) -> Run:
             raise
         raise RequestError(
             f"the run id must name a study's run, but there is no run '{run_id}' in this store"
-        ) from error
+        ) from cause(error)
     if own_tags(parent).get("kind") != "study":
         raise RequestError(f"the run id must name a study's run, but run '{run_id}' is no mltune study")
     if parent.info.lifecycle_stage != "active":
@@ -124,7 +131,7 @@ def read_study_file(client: MlflowClient, run_id: str) -> str:
             raise RequestError(
                 f"study {run_id} cannot be resumed, for it has no artifact study.yaml: "
                 f"it was killed before it began, or its artifacts are out of reach from here"
-            ) from error
+            ) from cause(error)
 
 
 def read_reports(client: MlflowClient, record: StudyRecord, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
@@ -143,15 +150,91 @@ def read_reports(client: MlflowClient, record: StudyRecord, trials: Sequence[Fro
 
 def trial_runs(client: MlflowClient, parent: Run) -> Iterator[Run]:
     """All runs of a study's trials, oldest first."""
+    return search_all(client, [parent.info.experiment_id], f"tags.`mltune.study` = '{parent.info.run_id}'")
+
+
+def search_all(client: MlflowClient, experiments: Sequence[str], which: str) -> Iterator[Run]:
+    """The active runs of some experiments that a filter finds, oldest first: later ones do not shift the pages."""
     token = None
     while True:
-        page = client.search_runs(
-            [parent.info.experiment_id],
-            f"tags.`mltune.study` = '{parent.info.run_id}'",
-            max_results=_PAGE,
-            order_by=["attributes.start_time ASC"],
-            page_token=token,
+        with _no_search_for_cycles():
+            page = client.search_runs(
+                list(experiments),
+                which,
+                max_results=_PAGE,
+                order_by=["attributes.start_time ASC"],
+                page_token=token,
+            )
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+@contextlib.contextmanager
+def _no_search_for_cycles() -> Iterator[None]:
+    """For a page, a hundred thousand objects, Python would search as long again as it takes to make them."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()
+
+
+@dataclass(frozen=True)
+class StudyHead:
+    """A study in a list.
+
+    Attributes:
+        started: Seconds since 1970.
+        tags: As in :class:`StudyRecord`.
+    """
+
+    run_id: str
+    name: str
+    experiment: str
+    started: float
+    tags: Mapping[str, str]
+
+    @property
+    def state(self) -> str:
+        """The recorded state, with a word where the driver is gone."""
+        state = self.tags.get("state", "UNKNOWN")
+        gone = state == "RUNNING" and not is_driven(self.run_id, self.tags)
+        return f"{state}, but its driver is gone" if gone else state
+
+
+def list_studies(client: MlflowClient, experiment: str | None = None) -> list[StudyHead]:
+    """The studies of an experiment, or of all of them, the latest first.
+
+    Raises:
+        RequestError: There is no such experiment.
+    """
+    experiments = {str(each.experiment_id): each.name for each in _experiments(client)}
+    if experiment is not None:
+        experiments = {key: name for key, name in experiments.items() if name == experiment}
+        if not experiments:
+            raise RequestError(f"the experiment must exist, but there is no active one named '{experiment}'")
+    runs = search_all(client, list(experiments), "tags.`mltune.kind` = 'study'") if experiments else iter(())
+    heads = [
+        StudyHead(
+            run.info.run_id,
+            run.info.run_name,
+            experiments[run.info.experiment_id],
+            run.info.start_time / 1000,
+            own_tags(run),
         )
+        for run in runs
+    ]
+    return heads[::-1]
+
+
+def _experiments(client: MlflowClient) -> Iterator[Experiment]:
+    token = None
+    while True:
+        page = client.search_experiments(page_token=token)
         yield from page
         token = page.token
         if not token:
@@ -160,8 +243,8 @@ def trial_runs(client: MlflowClient, parent: Run) -> Iterator[Run]:
 
 def _frozen(run: Run) -> FrozenTrial:
     tags = own_tags(run)
-    metrics = dict(run.data.metrics)
-    duration = metrics.pop("duration_s", None)
+    metrics = {name: _unclipped(value) for name, value in run.data.metrics.items()}
+    duration = metrics.pop(DURATION, None)
     return FrozenTrial(
         number=int(tags["number"]),
         attempt=int(tags["attempt"]),

@@ -10,7 +10,7 @@ import requests
 from mlflow.exceptions import MlflowException
 
 from mltune.errors import StoreUnavailableError, first_line
-from mltune.tracking.connect import redact
+from mltune.secrets import cause, redact
 
 _TRY_AGAIN = {
     "ABORTED",
@@ -82,7 +82,7 @@ def answering() -> Iterator[None]:
     try:
         yield
     except (MlflowException, OSError) as error:
-        raise StoreUnavailableError(f"the tracking store must answer, but: {sentence(error)}") from error
+        raise StoreUnavailableError(f"the tracking store must answer, but: {sentence(error)}") from cause(error)
 
 
 def store_error(error: Exception) -> StoreError:
@@ -91,5 +91,5 @@ def store_error(error: Exception) -> StoreError:
         return error
     what = "did not come back within `store_timeout`" if is_transient(error) else "failed"
     found = StoreError(f"the tracking store {what}: {sentence(error)}")
-    found.__cause__ = error
+    found.__cause__ = cause(error)
     return found

@@ -65,7 +65,7 @@ def assert_children_are_gone(folder: Path) -> None:
 
 
 def assert_gone(processes: list[psutil.Process]) -> None:
-    _, alive = psutil.wait_procs(processes, timeout=20)
+    _, alive = psutil.wait_procs(processes, timeout=120)
     assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
 
 

@@ -161,13 +161,13 @@ def test_nothing_survives_a_killed_driver(tmp_path: Path) -> None:
     folders = [tmp_path / str(number) for number in range(3)]
     with subprocess.Popen([sys.executable, "-c", DRIVER], cwd=tmp_path, env=environment) as driver:
         try:
-            wait_for(lambda: all((folder / "worker.pid").exists() for folder in folders), seconds=60)
+            wait_for(lambda: all((folder / "worker.pid").exists() for folder in folders), seconds=240)
             started = [pid for folder in folders for pid in pids(folder)]
             started += [child.pid for child in psutil.Process(driver.pid).children(recursive=True)]
         finally:
             driver.send_signal(signal.SIGKILL)
     assert len(started) >= 3 * (len(STRAYS) + 1)
-    wait_for(lambda: not any(alive(pid) for pid in started), seconds=10)
+    wait_for(lambda: not any(alive(pid) for pid in started), seconds=60)
 
 
 FLAKY = """

@@ -27,7 +27,7 @@ def mlflow_run(tracking_uri: str) -> Callable[..., None]:
             capture_output=True,
             text=True,
             check=False,
-            timeout=280,
+            timeout=800,
         )
         assert done.returncode == 0, done.stdout + done.stderr
 

@@ -12,7 +12,8 @@ import pytest
 from mlflow import MlflowClient
 
 from mltune.errors import StoreUnavailableError
-from mltune.tracking.connect import connect, experiment, redact
+from mltune.secrets import redact
+from mltune.tracking.connect import connect, experiment
 
 
 def journal_mode(path: Path) -> str:

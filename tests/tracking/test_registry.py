@@ -8,7 +8,7 @@ import pytest
 from mlflow import MlflowClient
 
 from mltune import Direction, FrozenTrial
-from mltune.tracking.registry import ALIAS, find_model, register
+from mltune.tracking.registry import ALIAS, add_version, find_model, promote
 
 
 def a_trial(client: MlflowClient, value: float) -> tuple[FrozenTrial, str]:
@@ -21,8 +21,8 @@ def a_trial(client: MlflowClient, value: float) -> tuple[FrozenTrial, str]:
 
 def registered(client: MlflowClient, value: float, direction: str = "minimize", metric: str = "loss") -> str:
     trial, model_id = a_trial(client, value)
-    made = register(client, "name", trial, model_id, study="parent", metric=metric, direction=Direction(direction))
-    return str(made)
+    made = add_version(client, "name", trial, model_id, study="parent", metric=metric, direction=Direction(direction))
+    return str(promote(client, made))
 
 
 def champion(client: MlflowClient) -> str:
@@ -31,7 +31,8 @@ def champion(client: MlflowClient) -> str:
 
 def test_a_version_says_where_it_comes_from(client: MlflowClient) -> None:
     trial, model_id = a_trial(client, 0.25)
-    register(client, "name", trial, model_id, study="parent", metric="loss", direction=Direction.MINIMIZE)
+    made = add_version(client, "name", trial, model_id, study="parent", metric="loss", direction=Direction.MINIMIZE)
+    promote(client, made)
     version = client.get_model_version_by_alias("name", ALIAS)
     assert version.run_id == trial.run_id
     assert version.source == f"models:/{model_id}"

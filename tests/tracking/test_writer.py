@@ -80,7 +80,7 @@ def test_calls_are_made_in_order_and_each_once(make: Make, store: Store) -> None
 def test_what_waited_for_a_call_runs_where_it_is_settled(make: Make, store: Store, woken: threading.Event) -> None:
     writer, heard = make(), []
     writer.put(store.write("a"), lambda result: heard.append((result, threading.current_thread())))
-    assert woken.wait(10)
+    assert woken.wait(120)
     assert heard == []
     writer.settle()
     writer.settle()
@@ -92,13 +92,13 @@ def test_a_call_is_made_again_and_the_others_wait(make: Make, store: Store, woke
     store.always = ConnectionResetError("gone")
     for name in "abc":
         writer.put(store.write(name))
-    assert woken.wait(10)
+    assert woken.wait(120)
     assert writer.trouble == "gone"
     wait_for(lambda: len(store.tries) >= 3)
     assert set(store.tries) == {"a"}
     woken.clear()
     store.always = None
-    assert woken.wait(10)
+    assert woken.wait(120)
     assert writer.do(store.write("d"), nothing) == "D"
     assert (store.written, writer.trouble) == (list("abcd"), None)
     writer.settle()
@@ -119,7 +119,7 @@ def test_no_call_is_tried_for_longer_than_the_patience(make: Make, store: Store,
     writer.put(store.write("a"))
     wait_for(lambda: len(store.tries) > 2)
     woken.clear()
-    assert woken.wait(10)
+    assert woken.wait(120)
     with pytest.raises(StoreError, match=r"did not come back within `store_timeout`: nobody there"):
         writer.settle()
     tried = len(store.tries)

@@ -1,0 +1,34 @@
+"""The trials of a study as a table, the best first."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from mltune.report.view import View
+
+
+def leaderboard(view: View) -> pd.DataFrame:
+    """One row per trial.
+
+    Returns:
+        Columns ``rank`` (of COMPLETE trials, from 1), ``trial``, ``state``, ``value``, ``params.*``, ``metrics.*``,
+        ``duration`` in seconds, ``reason``, ``attempt``, ``run_id``.
+    """
+    rows = []
+    for rank, trial in enumerate(view.ranked, 1):
+        metrics = {f"metrics.{name}": value for name, value in trial.metrics.items()}
+        rows.append(
+            {
+                "rank": rank if trial.state == "COMPLETE" else None,
+                "trial": trial.number,
+                "state": str(trial.state),
+                "value": trial.value,
+                **{f"params.{name}": trial.params.get(name) for name in view.space},
+                **metrics,
+                "duration": trial.duration,
+                "reason": trial.reason and str(trial.reason),
+                "attempt": trial.attempt,
+                "run_id": trial.run_id,
+            }
+        )
+    return pd.DataFrame(rows, columns=None if rows else ["rank", "trial", "state"], dtype=object)  # 3 stays 3

@@ -1,0 +1,127 @@
+"""What a report shows of a study."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mlflow import MlflowClient
+
+from mltune.config import read_yaml, validate
+from mltune.errors import RequestError
+from mltune.parameters import Categorical, Float, Parameter
+from mltune.report._importance import importances
+from mltune.report._lint import LISTED, lint
+from mltune.space import Params, SearchSpace
+from mltune.tracking import store
+from mltune.tracking.store import StudyRecord
+from mltune.trial import Direction, FrozenTrial, TrialState, ranked
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """A study, as its runs and its study file tell it.
+
+    Attributes:
+        trials: The last attempt at each trial, with its reports.
+        n_jobs: Trials at once.
+        initial: The points that were picked by hand.
+        enumerated: Whether all points were listed beforehand.
+        n_trials: Trials in all that the study may use, None where only a timeout ends it.
+    """
+
+    record: StudyRecord
+    trials: Sequence[FrozenTrial]
+    space: SearchSpace
+    n_jobs: int = 1
+    n_trials: int | None = None
+    initial: Sequence[Params] = ()
+    enumerated: bool = False
+
+    @property
+    def metric(self) -> str:
+        return self.record.tags["metric"]
+
+    @property
+    def direction(self) -> Direction:
+        return Direction(self.record.tags["direction"])
+
+    @property
+    def ranked(self) -> list[FrozenTrial]:
+        """The COMPLETE trials from the best, then the others in their order."""
+        return ranked(self.trials, self.direction)
+
+    @property
+    def failures(self) -> dict[str, int]:
+        """Attempts that failed, those that were tried again included; by the reason."""
+        attempts = (trial for each in self.record.attempts.values() for trial in each)
+        return dict(Counter(str(trial.reason) for trial in attempts if trial.state is TrialState.FAILED))
+
+    @property
+    def importances(self) -> dict[str, float]:
+        """Which parameters matter, see :func:`mltune.report._importance.importances`."""
+        return importances(self.trials, self.space, self.direction)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What :func:`mltune.report.lint` finds."""
+        to_come = self.record.tags.get("state") != TrialState.COMPLETE
+        return lint(
+            self.trials,
+            self.space,
+            self.direction,
+            initial=self.initial,
+            enumerated=self.enumerated,
+            planned=self.n_trials or 0 if to_come else 0,
+        )
+
+
+def read_view(client: MlflowClient, run_id: str, *, reports: bool = True, known: Iterable[FrozenTrial] = ()) -> View:
+    """Read a study for a report; one whose study file cannot be read is shown by its trials alone.
+
+    Args:
+        client: A client of the store.
+        run_id: The parent run.
+        reports: Whether to read what the trials reported, too: a call for each of them.
+        known: Trials whose reports are known.
+
+    Raises:
+        RequestError: There is no such run, or it is no study.
+    """
+    record = store.read_study(client, run_id)
+    trials = list(record.trials)
+    if reports:
+        ours = {trial.run_id: trial.reports for trial in known}
+        trials = [replace(trial, reports=ours.get(trial.run_id, {})) for trial in trials]
+        read = store.read_reports(client, record, [trial for trial in trials if trial.run_id not in ours])
+        trials = sorted([*(trial for trial in trials if trial.run_id in ours), *read], key=lambda trial: trial.number)
+    try:
+        config = validate(read_yaml(store.read_study_file(client, run_id), f"study.yaml of run {run_id}"))
+    except RequestError:
+        return View(record=record, trials=trials, space=seen_space(trials))
+    return View(
+        record=record,
+        trials=trials,
+        space=config.space,
+        n_jobs=config.n_jobs,
+        n_trials=config.n_trials,
+        initial=config.initial,
+        enumerated=config.algorithm.name in LISTED,
+    )
+
+
+def seen_space(trials: Sequence[FrozenTrial]) -> SearchSpace:
+    """The smallest space that holds all trials, to draw them; of a study without trials a space of one point."""
+    values: dict[str, list[Any]] = {}
+    for trial in trials:
+        for name, value in trial.params.items():
+            values.setdefault(name, []).append(value)
+    return SearchSpace({name: _around(seen) for name, seen in values.items()} or {"-": Categorical(["-"])})
+
+
+def _around(seen: Sequence[Any]) -> Parameter:
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in seen):
+        return Float(min(seen), max(seen))
+    return Categorical(list({(type(value), value): value for value in seen}.values()))

@@ -1,0 +1,73 @@
+"""Make a study's report and keep it with the study."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from mlflow import MlflowClient
+
+from mltune.display import spell_params
+from mltune.progress import Progress, spell_seconds
+from mltune.report._charts import charts
+from mltune.report._leaderboard import leaderboard
+from mltune.report._page import page
+from mltune.report._picture import history_png
+from mltune.report.view import View, read_view
+from mltune.tracking.cost import TrackingCost
+from mltune.trial import FrozenTrial, TrialState
+
+FOLDER = "report"
+"""Where a study's run has its report among the artifacts."""
+
+
+def write_report(
+    client: MlflowClient,
+    run_id: str,
+    *,
+    now: Mapping[str, str] | None = None,
+    known: Iterable[FrozenTrial] = (),
+    warnings: Sequence[str] | None = None,
+) -> None:
+    """Make the report of a study, of any age and engine, and upload it; an earlier one is replaced.
+
+    Args:
+        client: A client of the store.
+        run_id: The parent run.
+        now: Tags of the study that are newer than those of its run.
+        known: Trials whose reports need not be read.
+        warnings: What :func:`mltune.report.lint` found, where that is known.
+
+    Raises:
+        RequestError: There is no such run, or it is no study.
+    """
+    view = read_view(client, run_id, known=known)
+    view = replace(view, record=replace(view.record, tags={**view.record.tags, **(now or {})}))
+    with TemporaryDirectory(prefix="mltune-") as folder:
+        write_files(view, Path(folder), warnings)
+        client.log_artifacts(run_id, folder, FOLDER)
+
+
+def write_files(view: View, folder: Path, warnings: Sequence[str] | None = None) -> None:
+    """``report.html``, ``leaderboard.csv`` and, where a trial completed, ``history.png``."""
+    leaderboard(view).to_csv(folder / "leaderboard.csv", index=False)
+    html = page(view, charts(view), view.warnings if warnings is None else warnings, _facts(view))
+    (folder / "report.html").write_text(html, encoding="utf-8", errors="backslashreplace")
+    if view.ranked and view.ranked[0].state is TrialState.COMPLETE:
+        with contextlib.suppress(Exception):  # matplotlib chokes on values of 1e308: no picture, but a report
+            (folder / "history.png").write_bytes(history_png(view))
+
+
+def _facts(view: View) -> list[str]:
+    tags = view.record.tags
+    progress = Progress(view.direction, n_trials=view.n_trials, finished=[t for t in view.trials if t.finished])
+    elapsed = spell_seconds(float(tags.get("elapsed_s", 0.0)))
+    facts = [f"{tags.get('state', 'UNKNOWN')}: {progress.spell_counts()}, in {elapsed}."]
+    if (best := progress.best) is not None:
+        facts.append(f"Best ({tags['direction']} {view.metric}): trial {best.number} with {best.value:g}")
+        facts.append(f"{spell_params(best)} (run {best.run_id})")
+    method = f"engine {tags['engine']}, algorithm {tags['algorithm']}, scheduler {tags['scheduler']}"
+    return [*facts, f"Study {view.record.run_id}, {method}, seed {tags['seed']}; {TrackingCost.from_tags(tags)}."]

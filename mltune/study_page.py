@@ -1,0 +1,113 @@
+"""Keep what a study's run shows in MLflow fresh: its description while it runs, its report at the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from mltune.plan import Plan, how_to_go_on
+from mltune.progress import Progress
+from mltune.report import LISTED, Refresher, describe, lint, wanted
+from mltune.secrets import redact
+from mltune.tracking.connect import Store
+from mltune.tracking.runs import Tracker
+from mltune.trial import FrozenTrial, TrialState
+
+_EVERY = 5.0  # seconds between descriptions; the tracker writes one when it renews its lease
+
+
+class StudyPage:
+    """What a study's run shows.
+
+    Args:
+        tracker: Writes the description; its parent run is open.
+        there: The store.
+        plan: The study.
+        progress: How far it has come.
+    """
+
+    def __init__(self, tracker: Tracker, there: Store, plan: Plan, progress: Progress) -> None:
+        self._tracker = tracker
+        self._there = there
+        self._plan = plan
+        self._config = plan.config
+        self._progress = progress
+        self._refresher = Refresher(there.environment) if wanted() else None
+        self._reported = False
+        self._next = 0.0
+
+    def attend(self) -> None:
+        """Say how far the study has come; call it now and then."""
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + _EVERY
+            self.describe(TrialState.RUNNING)
+        if self._refresher is not None:
+            self._refresher.attend(self._tracker.run_id)
+
+    def cancel(self) -> None:
+        """End a report that is being made from the side."""
+        if self._refresher is not None:
+            self._refresher.cancel()
+
+    def lint(self, trials: Sequence[FrozenTrial]) -> tuple[str, ...]:
+        """What about the study is worth a look, nothing where reports are off."""
+        if self._refresher is None:
+            return ()
+        config = self._config
+        listed = config.algorithm.name in LISTED
+        try:
+            return lint(trials, config.space, config.direction, initial=config.initial, enumerated=listed)
+        except Exception as error:  # a study does not fail for advice
+            return (f"the study could not be looked at: {redact(f'{type(error).__name__}: {error}')}",)
+
+    def describe(self, state: TrialState, *, model: str | None = None, remarks: Sequence[str] = ()) -> None:
+        """Have the description say that the study is in a state, the next time that the tracker writes.
+
+        Args:
+            state: The state.
+            model: The address of the registered model.
+            remarks: What the user should know.
+        """
+        self._tracker.description = describe(
+            state=state,
+            config=self._config,
+            progress=self._progress,
+            run_id=self._tracker.run_id,
+            experiment_id=self._tracker.experiment_id,
+            resume=self._how_to_go_on(state),
+            with_report=self._reported,
+            model=model,
+            remarks=[redact(remark) for remark in remarks],
+        )
+
+    def _how_to_go_on(self, state: TrialState) -> str | None:
+        """What to type to resume the study, or to extend one that is complete; None where that cannot be done."""
+        run_id, config = self._tracker.run_id, self._config
+        if state is not TrialState.COMPLETE:
+            return how_to_go_on(self._plan, run_id)
+        if config.n_trials is None or config.algorithm.name in LISTED:
+            return None
+        return how_to_go_on(self._plan, run_id, 2 * config.n_trials)
+
+    def report(self, state: TrialState, trials: Sequence[FrozenTrial], warnings: Sequence[str]) -> str | None:
+        """Make the report of a study that is about to be in a state; what went wrong, None where nothing did.
+
+        Args:
+            state: The state.
+            trials: Those that have ended.
+            warnings: What :meth:`lint` found.
+        """
+        if self._refresher is None:
+            return None
+        self.cancel()
+        from mltune.report.write import write_report
+
+        try:
+            now = {"state": str(state), "elapsed_s": str(self._tracker.elapsed), **self._tracker.cost.to_tags()}
+            write_report(self._there.client, self._tracker.run_id, now=now, known=trials, warnings=warnings)
+            self._reported = True
+        except Exception as error:  # a study does not fail for its report
+            what = redact(f"{type(error).__name__}: {error}".partition("\n")[0])
+            return f"no report was made ({what}); make it with: mltune report {self._tracker.run_id}"
+        return None

@@ -1,0 +1,127 @@
+"""What a study prints: a live panel on a terminal and in a notebook, plain lines elsewhere, and where to look at it."""
+
+from __future__ import annotations
+
+import io
+import re
+import time
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from mlflow import MlflowClient
+from rich.console import Console
+
+import mltune
+from mltune import Direction, Float, FrozenTrial, TrialState
+from mltune.config import StudyConfig, validate
+from mltune.display import _Panel, where
+from mltune.progress import Progress
+from mltune.study import run_study
+
+SPACE = {"x": Float(0, 1)}
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+def study(**keys: object) -> StudyConfig:
+    given = {"name": "shown", "space": SPACE, "direction": "minimize", "algorithm": "random", "seed": 1, "n_trials": 8}
+    return validate(given | {"isolation": "none"} | keys)
+
+
+def objective(trial: mltune.Trial) -> float:
+    time.sleep(0.1)
+    if trial.number == 2:
+        raise ValueError("no")
+    return float(trial.params["x"])
+
+
+def test_a_terminal_shows_what_runs_and_how_long_it_takes(client: MlflowClient) -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=120, highlight=False, soft_wrap=True)
+    display = _Panel(console)
+    seen = []
+
+    def watched(trial: mltune.Trial) -> float:
+        value = objective(trial)
+        with console.capture() as capture:
+            console.print(display.panel())
+        seen.append(ESCAPES.sub("", capture.get()))
+        return value
+
+    result = run_study(study(), watched, display)
+    last = seen[-1]
+    assert re.search(r"shown .*7 of 8 trials: 6 complete, 1 failed", last)
+    assert re.search(r"running 7 · \d+\.\d trials/s · .* so far · about .* left", last)
+    assert re.search(r"best 0\.\d+ \(trial \d: x=0\.\d+\)", last)
+    lines = ESCAPES.sub("", screen.getvalue())
+    assert "trial 2 FAILED (exception)" in lines
+    assert "trial 3 COMPLETE" not in lines
+    assert f"best: trial {result.best_trial.number} with value = " in lines
+
+
+def test_a_study_without_number_of_trials_is_measured_by_its_timeout(client: MlflowClient) -> None:
+    screen = io.StringIO()
+    display = _Panel(Console(file=screen, force_terminal=True, width=120))
+    run_study(study(n_trials=None, timeout=1.0), objective, display)
+    assert "trials until the timeout" in screen.getvalue()
+
+
+def test_lines_name_the_warnings(
+    client: MlflowClient, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLTUNE_REPORT", "true")
+    result = mltune.tune(lambda trial: 0.5, SPACE, direction="minimize", n_trials=6, isolation="none")
+    assert len(result.warnings) == 1
+    assert f"warning: {result.warnings[0]}" in capsys.readouterr().out
+
+
+def test_names_with_colons_are_no_emoji(client: MlflowClient, capsys: pytest.CaptureFixture[str]) -> None:
+    mltune.tune(lambda trial: 1.0, {"lr:key:1": Float(0, 1)}, direction="minimize", n_trials=1, isolation="none")
+    assert "lr:key:1=0." in capsys.readouterr().out
+
+
+def test_where_a_server_runs_links_are_printed() -> None:
+    look, compare = where("abc", "http://bob:s3cret@host:5000/", "7", study(direction="maximize", metric="val acc"))
+    assert look == "look at it: http://host:5000/#/experiments/7/runs/abc"
+    address = compare.removeprefix("compare its trials: ")
+    assert address.startswith("http://host:5000/#/experiments/7/runs?")
+    query = parse_qs(urlsplit(address.replace("/#/", "/")).query)
+    assert query == {
+        "searchFilter": ["tags.`mltune.study` = 'abc'"],
+        "orderByKey": ["metrics.`val acc`"],
+        "orderByAsc": ["false"],
+    }
+
+
+def test_where_none_runs_the_command_and_the_filter_are_printed(tmp_path: Path) -> None:
+    assert where("abc", "sqlite:////a/mlflow.db", "7", None) == [
+        "look at it: mlflow ui --backend-store-uri sqlite:////a/mlflow.db   (experiment 7, run abc)",
+        "compare its trials: search the runs for tags.`mltune.study` = 'abc'",
+    ]
+
+
+def trial(number: int, state: TrialState, value: float | None = None) -> FrozenTrial:
+    return FrozenTrial(number=number, params={}, seed=0, state=state, value=value)
+
+
+def test_progress_counts_what_uses_up_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr("mltune.progress.time.monotonic", lambda: clock[0])
+    before = [trial(0, TrialState.COMPLETE, 3.0), trial(1, TrialState.FAILED)]
+    progress = Progress(Direction.MINIMIZE, n_trials=10, elapsed=50.0, finished=before)
+    assert (progress.done, progress.per_second, progress.left, progress.elapsed) == (2, None, None, 50.0)
+    progress.trial_changed(trial(2, TrialState.RUNNING))
+    progress.trial_changed(trial(3, TrialState.RUNNING))
+    clock[0] += 4
+    progress.trial_changed(trial(2, TrialState.COMPLETE, 1.0))
+    progress.trial_changed(trial(3, TrialState.INTERRUPTED))
+    assert progress.running == set()
+    assert progress.best is not None
+    assert progress.best.number == 2
+    assert (progress.done, progress.per_second, progress.left) == (3, 0.25, 28.0)
+    assert progress.spell_counts() == "3 of 10 trials: 2 complete, 1 failed"
+
+
+def test_the_timeout_bounds_what_is_left() -> None:
+    progress = Progress(Direction.MINIMIZE, n_trials=None, timeout=60.0, elapsed=45.0)
+    assert progress.left == pytest.approx(15.0, abs=1.0)
