@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from mltune.tracking.connect import Store
 
+_UsageError: Any = typer.BadParameter.__base__  # click's, which typer does not export
+
 app = typer.Typer(
     name="mltune",
     help="Hyperparameter search as a native part of MLflow.",
@@ -214,12 +216,16 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _exit_code(arguments: list[str] | None) -> int:
     try:
-        app(arguments)
+        return app(arguments, standalone_mode=False) or 0
     except RequestError as error:
         return _say(error.faults, 2)
     except MltuneError as error:
         return _say([str(error)], 1)
-    return 0
+    except typer.Abort:
+        return _say(["aborted"], 1)
+    except _UsageError as error:
+        usage = [error.ctx.get_usage()] if error.ctx is not None else []
+        return _say([error.format_message(), *usage], 2) if error.format_message() else 2
 
 
 def _say(lines: Any, code: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -200,7 +201,7 @@ def where(run_id: str, tracking_uri: str, experiment_id: str, config: StudyConfi
     """
     trials = f"tags.`mltune.study` = '{run_id}'"
     if not tracking_uri.startswith(("http://", "https://")):
-        serve = f"mlflow ui --backend-store-uri {redact(tracking_uri)}"
+        serve = f"mlflow ui --backend-store-uri {shlex.quote(redact(tracking_uri))}"
         return [
             f"look at it: {serve}   (experiment {experiment_id}, run {run_id})",
             f"compare its trials: search the runs for {trials}",

@@ -74,10 +74,12 @@ def settle(config: StudyConfig) -> tuple[StudyConfig, Engine, list[str]]:
     return config.model_copy(update=settled), engine, notes
 
 
-def how_to_go_on(plan: Plan, run_id: str, n_trials: int | None = None) -> str | None:
-    """What to type to resume a study, with so many trials in all where that is new; None where there is none yet."""
+def how_to_go_on(plan: Plan, run_id: str, **budget: int) -> str | None:
+    """What to type to resume a study, with a new budget where one is given; None where there is no study yet."""
     if not run_id:
         return None
     if isinstance(plan.objective, ObjectiveRef):
-        return f"mltune resume {run_id}" + (f" --n-trials {n_trials}" if n_trials is not None else "")
-    return f'mltune.resume("{run_id}", objective' + (f", n_trials={n_trials})" if n_trials is not None else ")")
+        options = (f" --{name.replace('_', '-')} {value}" for name, value in budget.items())
+        return f"mltune resume {run_id}{''.join(options)}"
+    arguments = (f", {name}={value}" for name, value in budget.items())
+    return f'mltune.resume("{run_id}", objective{"".join(arguments)})'

@@ -145,6 +145,7 @@ class _Session:
         self._driver: StudyDriver | None = None
         self._page: StudyPage | None = None
         self._trouble: str | None = None
+        self._warnings: tuple[str, ...] = ()  # of a study that fails
 
     @property
     def driver(self) -> StudyDriver:
@@ -305,7 +306,7 @@ class _Session:
             self._driver.interrupt()
         state, why = (TrialState.INTERRUPTED if isinstance(error, Stop) else TrialState.FAILED), why_ended(error)
         if self._page is not None:
-            self._page.describe(state, remarks=[why] if why else [])
+            self._page.describe(state, remarks=[why, *self._warnings] if why else self._warnings)
         self._tracker.end_study(state, why)
         return self._tracker.close(_CLOSE_GRACE)
 
@@ -320,14 +321,14 @@ class _Session:
         tracker.settle()
         best = driver.best
         if best is None or driver.gave_up:
-            self._report(TrialState.FAILED, self.page.lint(driver.trials))
+            self._report_failure()
             raise StudyFailedError(why_failed(driver), tracker.run_id)
         registration = None
         if config.register_as is not None:
             try:
                 registration = self._register(config.register_as, best)
             except (RequestError, MlflowException) as error:
-                self._report(TrialState.FAILED, self.page.lint(driver.trials))
+                self._report_failure()
                 reason = f"nothing was registered as '{config.register_as}': {sentence(error)}"
                 raise StudyFailedError(reason, tracker.run_id) from cause(error)
         trials = tuple(sorted(map(self._as_kept, driver.trials), key=lambda trial: trial.number))
@@ -349,6 +350,12 @@ class _Session:
             warnings=warnings,
             cost=tracker.cost,
         )
+
+    def _report_failure(self) -> None:
+        self._warnings = self.page.lint(self.driver.trials)
+        for warning in self._warnings:
+            self._display.note(warning)
+        self._report(TrialState.FAILED, self._warnings)
 
     def _report(self, state: TrialState, warnings: Sequence[str]) -> None:
         with self._signals.at_once():

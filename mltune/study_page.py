@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 
@@ -83,12 +84,17 @@ class StudyPage:
 
     def _how_to_go_on(self, state: TrialState) -> str | None:
         """What to type to resume the study, or to extend one that is complete; None where that cannot be done."""
-        run_id, config = self._tracker.run_id, self._config
+        run_id, config, progress = self._tracker.run_id, self._config, self._progress
         if state is not TrialState.COMPLETE:
             return how_to_go_on(self._plan, run_id)
-        if config.n_trials is None or config.algorithm.name in LISTED:
-            return None
-        return how_to_go_on(self._plan, run_id, 2 * config.n_trials)
+        budget = {}  # of what is used up as much again
+        if config.n_trials is not None and progress.done >= config.n_trials:
+            if config.algorithm.name in LISTED:
+                return None
+            budget["n_trials"] = 2 * config.n_trials
+        if config.timeout is not None and progress.elapsed >= config.timeout:
+            budget["timeout"] = math.ceil(progress.elapsed + config.timeout)
+        return how_to_go_on(self._plan, run_id, **budget)
 
     def report(self, state: TrialState, trials: Sequence[FrozenTrial], warnings: Sequence[str]) -> str | None:
         """Make the report of a study that is about to be in a state; what went wrong, None where nothing did.

@@ -112,6 +112,7 @@ def test_a_wrong_study_file_exits_2(old: str, new: str, sentence: str, study: Pa
     [
         (["run", "nowhere.yaml"], "there is no nowhere.yaml"),
         (["run", "STUDY", "--n-trails", "3"], "No such option"),
+        (["run"], "Missing argument 'STUDY.yaml'"),
         (["run", "STUDY", "--n-trials", "three"], "Invalid value for '--n-trials'"),
         (["run", "STUDY", "--n-trials", "0"], "`n_trials` must be greater than or equal to 1, but got 0"),
         (["show", "0" * 32], "there is no run"),

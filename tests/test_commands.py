@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import math
+import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +135,30 @@ def test_delete_keeps_what_is_registered_by_its_place(client: MlflowClient) -> N
     assert client.get_model_version("by-place", "1").run_id is None
     assert command("delete", result.run_id, "--yes") == 0
     assert mlflow.pyfunc.load_model("models:/by-place/1").predict(np.array([[0.5]])) == pytest.approx(0.5)
+
+
+def test_delete_takes_a_model_whose_version_was_deleted(client: MlflowClient) -> None:
+    result = tune(register="gone")
+    client.delete_registered_model("gone")
+    assert command("delete", result.run_id, "--yes") == 0
+    assert client.search_logged_models(["0"]) == []
+
+
+def test_artifacts_that_need_a_library_which_is_not_there(
+    client: MlflowClient, chdir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = tune(plain, n_trials=2).run_id
+    with contextlib.closing(sqlite3.connect(chdir / "mlflow.db")) as database, database:
+        database.execute("UPDATE runs SET artifact_uri = 's3://bucket/' || run_uuid")
+    assert command("show", study) == 0
+    assert "2 trials: 2 complete" in capsys.readouterr().out
+    assert command("resume", study) == 2
+    assert "has no artifact study.yaml" in capsys.readouterr().err
+    done = subprocess.run(
+        [sys.executable, "-m", "mltune", "report", study], capture_output=True, text=True, check=False
+    )  # another process: MLflow remembers where a run's artifacts are
+    assert done.returncode == 2
+    assert done.stderr == "mltune: the tracking store must answer, but: No module named 'boto3'\n"
 
 
 def test_delete_names_the_artifacts_that_stay(

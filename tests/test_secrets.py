@@ -137,7 +137,8 @@ def test_a_server_that_refuses(server: tuple[str, Path], chdir: Path) -> None:
 
 def test_wrong_requests_do_not_repeat_secrets(chdir: Path) -> None:
     (chdir / "study.yaml").write_text(STUDY + f"experiment_name: {{password: {IN_TRACEBACK}}}\n")
-    for options in ([], ["--password", IN_TRACEBACK], [f"--password={IN_TRACEBACK}"]):
+    words = ["--password", IN_TRACEBACK], [f"--password={IN_TRACEBACK}"], [f"password={IN_TRACEBACK}"]
+    for options in ([], *words):
         code, said = run(["-m", "mltune", "run", "study.yaml", *options], chdir, "sqlite:///x.db")
         assert code == 2
         assert leaks({"said": said.encode()}) == []

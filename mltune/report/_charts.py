@@ -182,7 +182,7 @@ def _timeline(view: View) -> Chart | None:
                 y=[bar.lane for bar in here],
                 text=[f"trial {bar.trial.number}, attempt {bar.trial.attempt}" for bar in here],
                 textposition="none",
-                hovertemplate="%{text}<br>from %{base:.1f} s, %{x:.1f} s",
+                hovertemplate="%{text}<br>%{base:.1f} s to %{x:.1f} s",  # of a stacked bar x is its end
                 orientation="h",
                 name=str(state),
                 marker_color=COLOURS[state],

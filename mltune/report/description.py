@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Sequence
 
@@ -51,7 +52,7 @@ def describe(
         more = "Extend it, for example" if state is TrialState.COMPLETE else "Go on after it was cut off"
         lines.append(f"{more}:\n\n    {resume}")
     if model is not None:
-        lines.append(f"Serve the best model:\n\n    mlflow models serve -m {model} --env-manager local")
+        lines.append(f"Serve the best model:\n\n    mlflow models serve -m {shlex.quote(model)} --env-manager local")
     return "\n\n".join(lines)
 
 

@@ -19,7 +19,7 @@ class Registration:
 
     Attributes:
         kept: The version that keeps the alias because its recorded value is better, with that value.
-        fault: Why the version cannot be used and so did not get the alias.
+        fault: Why the version cannot be used and so is not given the alias.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Registration:
     def __str__(self) -> str:
         made = f"registered model '{self.name}' version {self.version}"
         if self.fault is not None:
-            return f"{made} without the alias {ALIAS}: it must load and predict in a fresh process, but: {self.fault}"
+            return f"{made}, not made {ALIAS}: it must load and predict in a fresh process, but: {self.fault}"
         if self.kept is None:
             return f"{made} as {ALIAS}"
         version, value = self.kept

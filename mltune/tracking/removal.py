@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, Run
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS, MLFLOW_PARENT_RUN_ID
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from mltune.errors import RequestError
 from mltune.tracking.store import is_driven, parent_run, search_all
@@ -126,9 +126,7 @@ def _delete_artifacts(client: MlflowClient, location: str) -> list[str]:
 
 
 def _is_registered(client: MlflowClient, model: LoggedModel) -> bool:
-    """As `mlflow.register_model` says on the model, or as the registry says of versions made otherwise."""
-    if MLFLOW_MODEL_VERSIONS in model.tags:
-        return True
+    """As the registry says; the tag that MLflow gives the model stays when the version is deleted."""
     return bool(client.search_model_versions(f"source_path LIKE '%{model.model_id}%'", max_results=1))
 
 

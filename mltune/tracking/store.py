@@ -125,7 +125,7 @@ def read_study_file(client: MlflowClient, run_id: str) -> str:
     with TemporaryDirectory(prefix="mltune-") as folder:
         try:
             return Path(client.download_artifacts(run_id, "study.yaml", folder)).read_text(encoding="utf-8")
-        except (MlflowException, OSError) as error:
+        except Exception as error:  # what a cloud's library raises, or that it is not there
             if is_transient(error):
                 raise
             raise RequestError(

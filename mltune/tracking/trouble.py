@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import requests
 from mlflow.exceptions import MlflowException
 
-from mltune.errors import StoreUnavailableError, first_line
+from mltune.errors import MltuneError, StoreUnavailableError, first_line
 from mltune.secrets import cause, redact
 
 _TRY_AGAIN = {
@@ -81,8 +81,21 @@ def answering() -> Iterator[None]:
     """
     try:
         yield
-    except (MlflowException, OSError) as error:
+    except MltuneError:
+        raise
+    except Exception as error:
+        if _is_bug(error):
+            raise
         raise StoreUnavailableError(f"the tracking store must answer, but: {sentence(error)}") from cause(error)
+
+
+def _is_bug(error: Exception) -> bool:
+    """Whether an error is one of Python's own that no store raises; cloud libraries have errors of their own.
+
+    >>> _is_bug(KeyError("x")), _is_bug(ModuleNotFoundError("No module named 'boto3'"))
+    (True, False)
+    """
+    return type(error).__module__ == "builtins" and not isinstance(error, (OSError, ImportError))
 
 
 def store_error(error: Exception) -> StoreError:

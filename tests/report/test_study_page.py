@@ -102,6 +102,18 @@ def test_the_description_of_a_finished_study(client: MlflowClient) -> None:
     assert "mlflow models serve" not in text
 
 
+def test_the_description_says_what_extends_a_study_that_a_timeout_ended(client: MlflowClient) -> None:
+    def slow(trial: mltune.Trial) -> float:
+        time.sleep(0.2)
+        return float(trial.params["x"])
+
+    result = tune(slow, n_trials=None, timeout=1.0, scheduler="none")
+    (timeout,) = re.findall(r"objective, timeout=(\d+)\)", description(client, result.run_id))
+    assert len(mltune.resume(result.run_id, slow, timeout=timeout, quiet=True).trials) > len(result.trials)
+    both = description(client, tune(slow, n_trials=1, timeout=0.1, scheduler="none").run_id)
+    assert re.search(r"objective, n_trials=2, timeout=\d+\)", both)
+
+
 def test_the_description_of_a_running_study(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "RENEWED_EVERY", 0.1)
     seen = []
@@ -129,12 +141,12 @@ def test_what_people_write_above_stays(client: MlflowClient, monkeypatch: pytest
     assert text.count("\n**mltune: ") == 1
 
 
-def test_a_study_that_failed_has_a_report_too(client: MlflowClient) -> None:
+def test_a_study_that_failed_has_a_report_too(client: MlflowClient, capsys: pytest.CaptureFixture[str]) -> None:
     def fails(trial: mltune.Trial) -> float:
         raise ValueError("never")
 
     with pytest.raises(mltune.StudyFailedError) as caught:
-        tune(fails)
+        tune(fails, quiet=False)
     html = artifact(client, caught.value.run_id, "report/report.html")
     assert re.findall(r"<h2>(.*?)</h2>", html) == [
         "Worth a look",
@@ -145,6 +157,9 @@ def test_a_study_that_failed_has_a_report_too(client: MlflowClient) -> None:
     text = description(client, caught.value.run_id)
     assert text.startswith("**mltune: FAILED** — 5 of 18 trials: 5 failed")
     assert "- the first 5 of 5 trials failed and none completed; the last one: " in text
+    (warning,) = re.findall(r"<li>(5 of 5 .*?)</li>", html)
+    assert f"- {warning}" in text
+    assert f"note: {warning}" in capsys.readouterr().out
 
 
 def test_a_study_whose_best_model_is_missing_has_a_report_too(client: MlflowClient) -> None:

@@ -73,7 +73,7 @@ def test_a_model_that_cannot_be_used_gets_no_alias(
     assert client.get_model_version_by_alias("proven", "champion").run_id == good.best_trial.run_id
     assert client.get_model_version("proven", "2").tags["mltune.fault"] == why
     sentence = (
-        f"registered model 'proven' version 2 without the alias champion: "
+        f"registered model 'proven' version 2, not made champion: "
         f"it must load and predict in a fresh process, but: {why}"
     )
     assert sentence in capsys.readouterr().out
