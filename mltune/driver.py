@@ -240,6 +240,9 @@ class StudyDriver:
                 return self._fail(running, Reason.EXCEPTION, error, traceback)
             case TimedOut(traceback=traceback):
                 return self._fail(running, Reason.TIMEOUT, "the trial took longer than `trial_timeout`", traceback)
+            case Died() if self._signals.received is not None:  # the signal came to the worker, too
+                self._close(running, state=TrialState.INTERRUPTED)
+                return None
             case Died(how=how, traceback=traceback):
                 return self._fail(running, Reason.WORKER_DIED, how, traceback)
             case Returned(metrics=metrics, model_id=model_id) if not running.stopped:
@@ -317,6 +320,6 @@ class StudyDriver:
         beaten: FrozenTrial | None = trial
         if best_of(rivals, self._direction) is trial:
             self.best, beaten = trial, self.best
-            self._tracker.log_best(trial)
+            self._tracker.log_best(trial, len(self.trials))
         if beaten is not None and self._signals.received is None:  # else closing the runs comes first
             self._tracker.remove_models(beaten)

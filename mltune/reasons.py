@@ -1,4 +1,4 @@
-"""Why a study failed, in one sentence."""
+"""Why a study ended early or failed, in one sentence."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ from mltune.secrets import redact
 from mltune.signals import Stop
 from mltune.tracking.trouble import StoreError
 from mltune.trial import TrialState
+
+
+def meant(error: BaseException, signum: int | None) -> BaseException:
+    """What ended a study: where a signal came, it came to the executor's processes, too."""
+    return Stop(signum) if isinstance(error, ExecutorLostError) and signum is not None else error
 
 
 def why_ended(error: BaseException) -> str | None:

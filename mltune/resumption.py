@@ -12,6 +12,7 @@ from typing import Any
 from mltune.attempts import Attempts
 from mltune.config import StudyConfig, read_yaml, validate
 from mltune.display import Display, make_display
+from mltune.engines import Engine
 from mltune.errors import RequestError
 from mltune.execution import ObjectiveRef
 from mltune.plan import Objective, Plan, settle
@@ -101,12 +102,14 @@ def resume_study(
     config, more = _changed(recorded, before, changes, file)
     notes += more
     config = _with_old_points(config, before, record)
-    where = [folder, record.tags.get("folder"), "."]
-    found = _objective(objective or config.objective, config, [Path(each) for each in where if each is not None])
     config, engine, settled = settle(config)
     if (finished := _finished(record, config)) is not None:
         display.note(f"study {run_id} is finished and was left as it is: {finished}")
         return _result(record, config)
+    if type(engine).rebuild is Engine.rebuild:
+        engine.rebuild(())  # says why it cannot, while nothing is changed yet
+    where = [folder, record.tags.get("folder"), "."]
+    found = _objective(objective or config.objective, config, [Path(each) for each in where if each is not None])
     plan = Plan(config=config, engine=engine, objective=found, notes=notes + settled, past=record, steal=steal)
     return carry_out(plan, display)
 

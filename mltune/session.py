@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
@@ -19,7 +19,7 @@ from mltune.errors import RequestError, StudyFailedError, StudyInterrupted
 from mltune.execution import Executor, ExecutorLostError, Isolation, ObjectiveRef, Setup
 from mltune.plan import Plan, how_to_go_on
 from mltune.progress import Progress
-from mltune.reasons import why_ended, why_failed
+from mltune.reasons import meant, why_ended, why_failed
 from mltune.result import StudyResult, no_model
 from mltune.secrets import cause
 from mltune.signals import Signals, Stop
@@ -145,7 +145,6 @@ class _Session:
         self._driver: StudyDriver | None = None
         self._page: StudyPage | None = None
         self._trouble: str | None = None
-        self._warnings: tuple[str, ...] = ()  # of a study that fails
 
     @property
     def driver(self) -> StudyDriver:
@@ -213,7 +212,7 @@ class _Session:
         if config.models is Models.BEST:
             self._do(lambda: self._remove_beaten_models(record, best))
         if best is not None and record.tags.get("best_run_id") != best.run_id:
-            tracker.log_best(best)
+            tracker.log_best(best, len(finished) - 1)
         return attempts
 
     def _remove_beaten_models(self, record: StudyRecord, best: FrozenTrial | None) -> None:
@@ -285,7 +284,8 @@ class _Session:
         """
         try:
             yield
-        except BaseException as error:
+        except BaseException as raised:
+            error = meant(raised, self._signals.received)
             written = self._close_early(error)
             run_id = self._tracker.run_id or (self._plan.past.run_id if self._plan.past is not None else "")
             if isinstance(error, Stop):
@@ -306,7 +306,7 @@ class _Session:
             self._driver.interrupt()
         state, why = (TrialState.INTERRUPTED if isinstance(error, Stop) else TrialState.FAILED), why_ended(error)
         if self._page is not None:
-            self._page.describe(state, remarks=[why, *self._warnings] if why else self._warnings)
+            self._page.describe(state, remarks=[why] if why else [])
         self._tracker.end_study(state, why)
         return self._tracker.close(_CLOSE_GRACE)
 
@@ -321,20 +321,21 @@ class _Session:
         tracker.settle()
         best = driver.best
         if best is None or driver.gave_up:
-            self._report_failure()
+            self._report(TrialState.FAILED)
             raise StudyFailedError(why_failed(driver), tracker.run_id)
         registration = None
         if config.register_as is not None:
             try:
                 registration = self._register(config.register_as, best)
             except (RequestError, MlflowException) as error:
-                self._report_failure()
+                self._report(TrialState.FAILED)
                 reason = f"nothing was registered as '{config.register_as}': {sentence(error)}"
                 raise StudyFailedError(reason, tracker.run_id) from cause(error)
+        if self._plan.steal:
+            self._do(lambda: reconcile.discard_strays(self._there.client, tracker.run_id))
         trials = tuple(sorted(map(self._as_kept, driver.trials), key=lambda trial: trial.number))
-        warnings = self.page.lint(trials)
-        self._report(TrialState.COMPLETE, warnings)
-        self._describe_end(registration, warnings)
+        self._report(TrialState.COMPLETE)
+        self._describe_end(registration)
         tracker.end_study(TrialState.COMPLETE)
         self._do(lambda: None)
         tracker.settle()
@@ -347,26 +348,21 @@ class _Session:
             trials=trials,
             best_trial=best,
             registration=registration,
-            warnings=warnings,
+            warnings=self.page.warnings,
             cost=tracker.cost,
         )
 
-    def _report_failure(self) -> None:
-        self._warnings = self.page.lint(self.driver.trials)
-        for warning in self._warnings:
-            self._display.note(warning)
-        self._report(TrialState.FAILED, self._warnings)
-
-    def _report(self, state: TrialState, warnings: Sequence[str]) -> None:
+    def _report(self, state: TrialState) -> None:
         with self._signals.at_once():
-            fault = self.page.report(state, self.driver.trials, warnings)
-        if fault is not None:
-            self._display.note(fault)
+            fault = self.page.report(state, sorted(self.driver.trials, key=lambda trial: trial.number))
+        said = self.page.warnings if state is TrialState.FAILED else ()  # of a COMPLETE study the result says them
+        for note in (*said, *([fault] if fault is not None else [])):
+            self._display.note(note)
 
-    def _describe_end(self, registration: Registration | None, warnings: Sequence[str]) -> None:
+    def _describe_end(self, registration: Registration | None) -> None:
         remarks = [str(registration)] if registration is not None else []
         model = registration.uri if registration is not None and registration.fault is None else None
-        self.page.describe(TrialState.COMPLETE, model=model, remarks=[*remarks, *warnings])
+        self.page.describe(TrialState.COMPLETE, model=model, remarks=remarks)
 
     def _as_kept(self, trial: FrozenTrial) -> FrozenTrial:
         """A trial without the model that is not kept."""

@@ -25,6 +25,9 @@ class StudyPage:
         there: The store.
         plan: The study.
         progress: How far it has come.
+
+    Attributes:
+        warnings: What about the study is worth a look, once it has ended.
     """
 
     def __init__(self, tracker: Tracker, there: Store, plan: Plan, progress: Progress) -> None:
@@ -34,6 +37,7 @@ class StudyPage:
         self._config = plan.config
         self._progress = progress
         self._refresher = Refresher(there.environment) if wanted() else None
+        self.warnings: tuple[str, ...] = ()
         self._reported = False
         self._next = 0.0
 
@@ -51,10 +55,7 @@ class StudyPage:
         if self._refresher is not None:
             self._refresher.cancel()
 
-    def lint(self, trials: Sequence[FrozenTrial]) -> tuple[str, ...]:
-        """What about the study is worth a look, nothing where reports are off."""
-        if self._refresher is None:
-            return ()
+    def _lint(self, trials: Sequence[FrozenTrial]) -> tuple[str, ...]:
         config = self._config
         listed = config.algorithm.name in LISTED
         try:
@@ -68,7 +69,7 @@ class StudyPage:
         Args:
             state: The state.
             model: The address of the registered model.
-            remarks: What the user should know.
+            remarks: What the user should know, besides the warnings.
         """
         self._tracker.description = describe(
             state=state,
@@ -79,7 +80,7 @@ class StudyPage:
             resume=self._how_to_go_on(state),
             with_report=self._reported,
             model=model,
-            remarks=[redact(remark) for remark in remarks],
+            remarks=[redact(remark) for remark in (*remarks, *self.warnings)],
         )
 
     def _how_to_go_on(self, state: TrialState) -> str | None:
@@ -96,22 +97,25 @@ class StudyPage:
             budget["timeout"] = math.ceil(progress.elapsed + config.timeout)
         return how_to_go_on(self._plan, run_id, **budget)
 
-    def report(self, state: TrialState, trials: Sequence[FrozenTrial], warnings: Sequence[str]) -> str | None:
-        """Make the report of a study that is about to be in a state; what went wrong, None where nothing did.
+    def report(self, state: TrialState, trials: Sequence[FrozenTrial]) -> str | None:
+        """Look at a study that is about to be in a state, and make its report, unless both are off.
 
         Args:
             state: The state.
-            trials: Those that have ended.
-            warnings: What :meth:`lint` found.
+            trials: Those that have ended, in the order of their numbers.
+
+        Returns:
+            What went wrong, None where nothing did.
         """
         if self._refresher is None:
             return None
         self.cancel()
+        self.warnings = self._lint(trials)
         from mltune.report.write import write_report
 
         try:
             now = {"state": str(state), "elapsed_s": str(self._tracker.elapsed), **self._tracker.cost.to_tags()}
-            write_report(self._there.client, self._tracker.run_id, now=now, known=trials, warnings=warnings)
+            write_report(self._there.client, self._tracker.run_id, now=now, known=trials, warnings=self.warnings)
             self._reported = True
         except Exception as error:  # a study does not fail for its report
             what = redact(f"{type(error).__name__}: {error}".partition("\n")[0])

@@ -77,6 +77,31 @@ def test_none_to_register_is_a_wrong_request(client: MlflowClient) -> None:
     assert client.search_runs(["0"]) == []
 
 
+def test_the_best_that_is_written_keeps_its_model_when_a_better_one_cannot_be(client: MlflowClient) -> None:
+    def disappears(trial: Trial) -> float:
+        value = objective(trial)
+        if value == 1.0:
+            (run,) = client.search_runs(["0"], "tags.`mltune.number` = '1'")
+            client.delete_run(run.info.run_id)
+        return value
+
+    with pytest.raises(mltune.StudyFailedError, match="deleted") as caught:
+        mltune.tune(
+            disappears,
+            SPACE,
+            direction="minimize",
+            algorithm="manual",
+            initial=points(5.0, 1.0),
+            isolation=Isolation.NONE,
+            models="best",
+            quiet=True,
+        )
+    (first,) = client.search_runs(["0"], "tags.`mltune.number` = '0'")
+    assert first.data.tags["mltune.state"] == "COMPLETE"
+    assert first.info.run_id in {model.source_run_id for model in kept(client)}
+    assert mltune.resume(caught.value.run_id, objective, quiet=True).best_trial.params == {"x": 1.0}
+
+
 @pytest.mark.parametrize("how", ["mltune", "mlflow"])
 def test_a_registered_model_stays_though_it_is_beaten(how: str, client: MlflowClient) -> None:
     options = {"register": "constant"} if how == "mltune" else {}

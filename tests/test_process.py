@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -113,6 +114,21 @@ def test_a_signal_closes_every_run(engine: str, signum: int, code: int, client: 
     _, stderr = process.communicate(timeout=240)
     assert process.returncode == code
     assert "was interrupted by" in stderr
+    assert "Traceback" not in stderr
+    check_interrupted(client, chdir)
+
+
+@pytest.mark.parametrize("engine", ["optuna", "ray"])
+def test_a_signal_to_all_processes_closes_every_run(engine: str, client: MlflowClient, chdir: Path) -> None:
+    """As a batch system or a service manager ends a job."""
+    process = start_slow_study(chdir, sys.executable, "-m", "mltune", "run", "slow.yaml", "--engine", engine)
+    driver = psutil.Process(process.pid)
+    for each in (driver, *driver.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            each.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=240)
+    assert process.returncode == 143
+    assert "was interrupted by SIGTERM" in stderr
     assert "Traceback" not in stderr
     check_interrupted(client, chdir)
 

@@ -67,6 +67,8 @@ def test_a_finished_study_is_left_as_it_is(
 ) -> None:
     first = tune(value)
     before = dump(chdir)
+    assert len(mltune.resume(first.run_id).trials) == 3  # which needs no objective
+    assert "is finished and was left as it is" in capsys.readouterr().out
     for arguments in ({}, {"n_trials": 3}, {"n_trials": 2}, {"n_jobs": 1}, {"engine": "optuna"}):
         again = mltune.resume(first.run_id, value, **arguments)
         assert f"note: study {first.run_id} is finished and was left as it is" in capsys.readouterr().out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from dataclasses import replace
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from mlflow.entities import Run, ViewType
 
 import mltune
 from mltune import Categorical, Float
+from mltune.engines import Engine
+from mltune.engines.optuna import OptunaEngine
 from mltune.tracking.lease import Lease
 from mltune.tracking.reconcile import take_over
 from tests.drivers import Drivers, has_begun, kill, wait_for
@@ -106,6 +109,38 @@ def test_a_resumed_study_that_only_fails_can_be_resumed_again(client: MlflowClie
         mltune.resume(study, broken, n_trials=12, quiet=True)
     result = mltune.resume(study, lambda trial: trial.params["x"], quiet=True)
     assert [str(trial.state) for trial in result.trials] == ["COMPLETE"] * 4 + ["FAILED"] * 5 + ["COMPLETE"] * 3
+
+
+class Forgetful(OptunaEngine):
+    rebuild = Engine.rebuild
+
+
+def test_an_engine_that_cannot_go_on_is_refused_before_anything_is_changed(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = tune(lambda trial: 1.0).run_id
+    before = client.get_run(study).data.tags
+    found = EntryPoint("forgetful", f"{__name__}:Forgetful", "mltune.engines")
+    monkeypatch.setattr("mltune.engines._registry.entry_points", lambda group: [found])
+    with pytest.raises(mltune.RequestError, match="engine Forgetful cannot go on with a study"):
+        mltune.resume(study, lambda trial: 1.0, engine="forgetful", n_trials=9, quiet=True)
+    assert client.get_run(study).data.tags == before
+
+
+def test_runs_that_the_old_driver_made_after_a_steal_are_deleted(client: MlflowClient) -> None:
+    def objective(trial: mltune.Trial) -> float:
+        if trial.number == 4:
+            tags = {"uid": f"{study}-5-1", "number": "5", "attempt": "1", "state": "RUNNING", "study": study}
+            made = client.create_run("0", tags={f"mltune.{name}": value for name, value in tags.items()})
+            strays.append(made.info.run_id)
+        return 1.0
+
+    strays: list[str] = []
+    study = tune(lambda trial: 1.0).run_id
+    mltune.resume(study, objective, n_trials=6, steal=True, quiet=True)
+    assert [client.get_run(stray).info.lifecycle_stage for stray in strays] == ["deleted"]
+    numbers = [int(run.data.tags["mltune.number"]) for run in trials(client, study)]
+    assert sorted(numbers) == list(range(6))
 
 
 def test_choices_stay_text(client: MlflowClient) -> None:

@@ -92,6 +92,17 @@ def test_the_parent_run(client: MlflowClient) -> None:
     assert (study["n_trials"], study["seed"], study["space"]["x"]["high"]) == (3, 1, 1.0)
 
 
+def test_the_parent_shows_the_best_though_a_later_trial_ended_before(client: MlflowClient) -> None:
+    def objective(trial: mltune.Trial) -> float:
+        time.sleep(2.0 if trial.number == 0 else 0.0)
+        return {0: 0.0, 1: 2.0, 2: 1.0}[trial.number]
+
+    result = tune(objective, n_trials=3, n_jobs=2, isolation="process")
+    history = sorted(client.get_metric_history(result.run_id, "value"), key=lambda metric: metric.step)
+    assert [(metric.step, metric.value) for metric in history] == [(0, 2.0), (1, 1.0), (2, 0.0)]
+    assert client.get_run(result.run_id).data.metrics == {"value": 0.0}
+
+
 def test_a_trial_run(client: MlflowClient, where: dict[str, Any]) -> None:
     def objective(trial: mltune.Trial) -> dict[str, float]:
         for step in (1, 4):

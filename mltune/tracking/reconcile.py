@@ -87,6 +87,19 @@ def reconcile(client: MlflowClient, study: str, last_heard: float) -> None:
             _close(client, used, int(last_heard * 1000))
 
 
+def discard_strays(client: MlflowClient, study: str) -> None:
+    """Delete the runs that a driver made for its trials after the study had been taken from it.
+
+    Args:
+        client: A client of the store.
+        study: The parent run; all trials of ours have ended and are written.
+    """
+    for run in trial_runs(client, parent_run(client, study)):
+        if run.info.status == "RUNNING":
+            close_children(client, run.info.experiment_id, run.info.run_id)
+            discard(client, run.info.run_id)
+
+
 def _progress(run: Run) -> tuple[bool, int]:
     """How far the record of a run has come."""
     return own_tags(run).get("state") != TrialState.RUNNING, len(run.data.params) + len(run.data.metrics)

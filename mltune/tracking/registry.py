@@ -45,9 +45,17 @@ class Registration:
 
 def find_model(client: MlflowClient, run_id: str) -> str | None:
     """The id of the last LoggedModel of a run, None where it has none."""
-    outputs = client.get_run(run_id).outputs
-    models = outputs.model_outputs if outputs is not None else []
-    return str(models[-1].model_id) if models else None
+    run = client.get_run(run_id)
+    outputs = run.outputs.model_outputs if run.outputs is not None else []
+    whole = {str(output.model_id) for output in outputs}  # in no order
+    if len(whole) < 2:
+        return next(iter(whole), None)
+    models = client.search_logged_models(
+        [run.info.experiment_id],
+        f"source_run_id = '{run_id}'",
+        order_by=[{"field_name": "creation_timestamp", "ascending": False}],
+    )
+    return next((str(model.model_id) for model in models if model.model_id in whole), None)
 
 
 def add_version(

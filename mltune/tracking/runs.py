@@ -220,19 +220,24 @@ class Tracker:
 
     def remove_models(self, trial: FrozenTrial) -> None:
         """Delete the models of a trial that is not the best, where only that one's are kept."""
+
+        def remove() -> None:
+            if not self._writer.failed:  # else the better trial may not be written
+                removal.remove_models(self._client, self.experiment_id, str(trial.run_id))
+
         if self._models is Models.BEST and trial.run_id is not None:
-            self._writer.put(lambda: removal.remove_models(self._client, self.experiment_id, str(trial.run_id)))
+            self._writer.put(remove)
 
     def drop_trial(self, trial: FrozenTrial) -> None:
         """Delete the run, if there is one by now, of a trial that was never begun."""
         self._delete_run(self._uid(trial.number, trial.attempt))
 
-    def log_best(self, trial: FrozenTrial) -> None:
-        """Say on the parent run which trial is the best so far; the steps of its metrics are trial numbers."""
+    def log_best(self, trial: FrozenTrial, step: int) -> None:
+        """Say on the parent run which trial is the best so far; ``step`` is how many trials had finished before it."""
         time_ms = now()
         announcement = Entries()
         announcement.add(
-            metrics=[Metric(name, value, time_ms, trial.number) for name, value in trial.metrics.items()],
+            metrics=[Metric(name, value, time_ms, step) for name, value in trial.metrics.items()],
             tags={
                 "best_run_id": str(trial.run_id),
                 "best_value": repr(trial.value),

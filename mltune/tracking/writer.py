@@ -62,6 +62,11 @@ class Writer:
         self._thread = threading.Thread(target=self._work, name="mltune-writer", daemon=True)
         self._thread.start()
 
+    @property
+    def failed(self) -> bool:
+        """Whether a call was dropped, so that what comes later may not follow from what is written."""
+        return self._failure is not None
+
     def keep(self, renew: Callable[[], None]) -> None:
         """From now on call ``renew`` every ``renew_every`` seconds, before any other call that is due."""
         self._renew, self._renewed = renew, time.monotonic()

@@ -6,6 +6,7 @@ import math
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import LoggedModelOutput
 
 from mltune import Direction, FrozenTrial
 from mltune.tracking.registry import ALIAS, add_version, find_model, promote
@@ -84,4 +85,10 @@ def test_a_champion_without_a_usable_value_loses_the_alias(value: str | None, cl
 
 def test_the_last_model_of_a_run_is_found(client: MlflowClient) -> None:
     trial, _ = a_trial(client, 0.0)
-    assert find_model(client, str(trial.run_id)) is None  # made, but not among the run's outputs
+    run_id = str(trial.run_id)
+    assert find_model(client, run_id) is None  # made, but not among the run's outputs
+    made = []
+    for step in range(8):  # each in its millisecond
+        made.append(str(client.create_logged_model("0", name="model", source_run_id=run_id).model_id))
+        client.log_outputs(run_id, [LoggedModelOutput(made[-1], step=0)])
+        assert find_model(client, run_id) == made[-1], step
