@@ -95,6 +95,7 @@ def _make_ready(plan: Plan, executor: Executor, signals: Signals, settings: Mapp
                     environment={**there.environment, **settings},
                     trial_timeout=config.trial_timeout,
                     log_models=config.models is not Models.NONE,
+                    store_timeout=config.store_timeout,
                 )
             )
             return there

@@ -21,6 +21,7 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
+from sklearn.dummy import DummyRegressor
 
 import mltune
 from mltune.errors import StudyFailedError
@@ -340,6 +341,31 @@ def test_a_study_goes_on_through_trouble(proxy: Proxy, server: tuple[str, Server
     proxy.be_well()
     check_record(MlflowClient(server[0]), result.run_id)
     assert proxy.count("get-history") > 1
+
+
+def test_models_are_logged_through_trouble(
+    proxy: Proxy, server: tuple[str, Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(trial: mltune.Trial) -> float:
+        for path in ("logged-models", "MLmodel", "runs/outputs"):
+            for way in WAYS[trial.number :: 3]:
+                proxy.go_wrong(way, path, times=1)
+        trial.log_model(DummyRegressor().fit([[0.0]], [trial.params["x"]]))
+        return float(trial.params["x"])
+
+    monkeypatch.setenv(RETRIES, "0")  # MLflow's own would hide some of the trouble, for four minutes
+    client = MlflowClient(server[0])
+    experiment = client.create_experiment("models")  # whose artifacts the server has
+    result = mltune.tune(train, SPACE, **ARGUMENTS, experiment_name="models", isolation="none")
+    proxy.be_well()
+    assert [trial.state for trial in result.trials] == ["COMPLETE"] * 3
+    for trial in result.trials:
+        assert client.get_logged_model(str(trial.model_id)).status == "READY"
+        model = mlflow.pyfunc.load_model(f"models:/{trial.model_id}")
+        assert list(model.predict([[0.0]])) == [trial.value]
+    outputs = [client.get_run(str(trial.run_id)).outputs.model_outputs for trial in result.trials]
+    assert [[each.model_id for each in models] for models in outputs] == [[trial.model_id] for trial in result.trials]
+    assert {run.info.status for run in client.search_runs([experiment])} == {"FINISHED"}
 
 
 DRIVER = """

@@ -51,6 +51,7 @@ class Setup:
         environment: Variables of the worker's process, such as the tracking store's address; None unsets one.
         trial_timeout: Seconds that a trial may take, None for no limit.
         log_models: Whether models that trials log are kept at all.
+        store_timeout: Seconds for which a store that does not answer is tried again to log a model.
     """
 
     objective: ObjectiveRef | bytes | Callable[..., Any]
@@ -58,6 +59,7 @@ class Setup:
     environment: Mapping[str, str | None]
     trial_timeout: float | None = None
     log_models: bool = True
+    store_timeout: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -110,6 +110,7 @@ class _Services:
             experiment_id=self._task.experiment_id,
             tracking_uri=self._setup.environment.get("MLFLOW_TRACKING_URI"),
             params=self._task.params,
+            patience=self._setup.store_timeout,
             **options,
         )
         self.cost += Cost(time.monotonic() - began, size)

@@ -22,8 +22,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature, infer_signature
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+from mltune.tracking import registry
 from mltune.tracking._dependencies import find_dependencies, references
 from mltune.tracking._remarks import kept_back
+from mltune.tracking.trouble import is_transient, patiently
 
 _TRUSTED = ("sklearn", "numpy", "scipy")
 _SKLEARN = ("mlflow", "sklearn", "numpy", "scipy")
@@ -54,6 +56,7 @@ def log_model(
     signature: ModelSignature | None = None,
     pip_requirements: Sequence[str] | None = None,
     metadata: Mapping[str, Any] | None = None,
+    patience: float = 0.0,
 ) -> Logged:
     """Save a model as a LoggedModel of a run.
 
@@ -81,6 +84,7 @@ def log_model(
         signature: Given instead of the one that the example gives.
         pip_requirements: Given instead of those that are found.
         metadata: Kept in the ``MLmodel`` file.
+        patience: Seconds for which a store that does not answer is tried again.
 
     Raises:
         TypeError: No such kind of model can be logged.
@@ -102,21 +106,31 @@ def log_model(
         if remarks.no_signature is not None:
             raise ValueError(f"the model must predict on its input_example, but: {remarks.no_signature}")
         client = MlflowClient(tracking_uri=tracking_uri)
-        logged = client.create_logged_model(
-            experiment_id, name=name, source_run_id=run_id, params={k: str(v) for k, v in (params or {}).items()}
+        texts = {key: str(value) for key, value in (params or {}).items()}
+        logged = patiently(
+            lambda: client.create_logged_model(experiment_id, name=name, source_run_id=run_id, params=texts), patience
         )
-        with _finalized(client, str(logged.model_id)) as model_id:
+        with _finalized(client, str(logged.model_id), patience) as model_id:
             saved.model_id = saved.model_uuid = model_id
             saved.artifact_path = logged.artifact_location
             (path / "MLmodel").write_text(yaml.dump(saved.to_dict(), Dumper=_Dumper, default_flow_style=False))
             files = get_artifact_repository(logged.artifact_location, tracking_uri=client.tracking_uri)
-            files.log_artifacts(str(path))  # type: ignore[no-untyped-call]
-            client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
+            patiently(lambda: files.log_artifacts(str(path)), patience)  # type: ignore[no-untyped-call]
+            patiently(lambda: _link(client, run_id, model_id), patience)
         return Logged(model_id, sum(file.stat().st_size for file in path.rglob("*") if file.is_file()))
 
 
+def _link(client: MlflowClient, run_id: str, model_id: str) -> None:
+    """Name a model among its run's outputs; MLflow refuses to do so twice, as where the first answer was lost."""
+    try:
+        client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
+    except MlflowException as error:
+        if is_transient(error) or model_id not in registry.outputs(client.get_run(run_id)):
+            raise
+
+
 @contextlib.contextmanager
-def _finalized(client: MlflowClient, model_id: str) -> Iterator[str]:
+def _finalized(client: MlflowClient, model_id: str, patience: float) -> Iterator[str]:
     """Mark a LoggedModel as READY, or as FAILED when its files did not arrive."""
     try:
         yield model_id
@@ -124,7 +138,7 @@ def _finalized(client: MlflowClient, model_id: str) -> Iterator[str]:
         with contextlib.suppress(Exception):  # what made it fail matters more
             client.finalize_logged_model(model_id, "FAILED")
         raise
-    client.finalize_logged_model(model_id, "READY")
+    patiently(lambda: client.finalize_logged_model(model_id, "READY"), patience)
 
 
 def _saver(model: Any) -> Callable[..., None]:

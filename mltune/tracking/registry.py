@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
@@ -43,11 +44,15 @@ class Registration:
         return f"{made}; version {version} stays {ALIAS}, its recorded value {value:g} is better"
 
 
+def outputs(run: Run) -> set[str]:
+    """The ids of the LoggedModels among a run's outputs, where MLflow has them in no order."""
+    return {str(output.model_id) for output in run.outputs.model_outputs} if run.outputs is not None else set()
+
+
 def find_model(client: MlflowClient, run_id: str) -> str | None:
     """The id of the last LoggedModel of a run, None where it has none."""
     run = client.get_run(run_id)
-    outputs = run.outputs.model_outputs if run.outputs is not None else []
-    whole = {str(output.model_id) for output in outputs}  # in no order
+    whole = outputs(run)
     if len(whole) < 2:
         return next(iter(whole), None)
     models = client.search_logged_models(

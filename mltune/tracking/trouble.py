@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import requests
 from mlflow.exceptions import MlflowException
 
 from mltune.errors import MltuneError, StoreUnavailableError, first_line
 from mltune.secrets import cause, redact
+
+T = TypeVar("T")
 
 _TRY_AGAIN = {
     "ABORTED",
@@ -53,10 +57,31 @@ def is_transient(error: Exception) -> bool:
             return False
         return error.error_code in _TRY_AGAIN or _POOL in text or " timeout exception " in text
     if isinstance(error, requests.HTTPError) and error.response is not None:
-        return error.response.status_code >= 500 or error.response.status_code == 429
+        return error.response.status_code >= 500 or error.response.status_code == 429 or _POOL in str(error)
     if isinstance(error, (ConnectionError, TimeoutError, requests.RequestException)):
         return True
     return any(word in type(error).__name__ for word in _NETWORK)
+
+
+def delays() -> Iterator[float]:
+    """Seconds between the tries of one call."""
+    delay = 0.1
+    while True:
+        yield delay
+        delay = min(2 * delay, 5.0)
+
+
+def patiently(call: Callable[[], T], patience: float) -> T:
+    """What a call returns; it is made again while the store does not answer, for so many seconds."""
+    since = time.monotonic()
+    for delay in delays():
+        try:
+            return call()
+        except Exception as error:
+            if not is_transient(error) or time.monotonic() - since >= patience:
+                raise
+        time.sleep(delay)
+    raise AssertionError("unreachable")
 
 
 def sentence(error: Exception) -> str:

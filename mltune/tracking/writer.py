@@ -15,11 +15,10 @@ from typing import Any, TypeVar
 from mlflow.exceptions import MlflowException
 
 from mltune.errors import MltuneError
-from mltune.tracking.trouble import LeaseLostError, StoreError, is_transient, sentence, store_error
+from mltune.tracking.trouble import LeaseLostError, StoreError, delays, is_transient, sentence, store_error
 
 T = TypeVar("T")
 
-_FIRST_DELAY, _LONGEST_DELAY = 0.1, 5.0  # seconds between tries of one call
 _LOOK_AROUND = 0.2  # seconds between looks at signals, while the driver's thread waits for a call
 
 
@@ -113,7 +112,7 @@ class Writer:
                 call = _Call(lambda: None)
 
     def _perform(self, call: _Call) -> None:
-        delay, since = _FIRST_DELAY, time.monotonic()
+        waits, since = delays(), time.monotonic()
         while not self._over():
             try:
                 result = self._make(call)
@@ -121,8 +120,7 @@ class Writer:
                 if not self._may_wait(error, since):
                     return self._give_up(call, error)
                 self._tell(sentence(error))
-                self._hurry.wait(delay)
-                delay = min(2 * delay, _LONGEST_DELAY)
+                self._hurry.wait(next(waits))
             else:
                 self._tell(None)
                 return self._finish(call, result)
