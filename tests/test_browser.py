@@ -25,6 +25,7 @@ from tests.servers import tracking_server
 
 ROOT = Path(__file__).parents[1]
 CHARTS = 6  # of a study whose trials report, none of which failed
+SHAPES = ".trace .points path, .trace .lines path, .trace .point path"  # dots, lines and bars
 
 
 @dataclass
@@ -51,7 +52,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory, migrated_database: Path) -> I
     with tracking_server(folder, folder / "mlflow.db") as (address, _), browser() as started:
         command = [sys.executable, "-m", "mltune", "run", str(ROOT / "projects" / "digits" / "study.yaml")]
         done = subprocess.run(
-            [*command, "--n-trials", "12", "--n-jobs", "2"],
+            [*command, "--n-trials", "12"],  # one at a time: the same trials each time
             cwd=folder,
             env=os.environ | {"MLFLOW_TRACKING_URI": address, "MLTUNE_REPORT": "true"},
             capture_output=True,
@@ -73,11 +74,11 @@ def link(said: str, beginning: str) -> str:
 
 
 def await_charts(report: FrameLocator | Page) -> None:
-    """Scroll through a report until all its charts are drawn."""
+    """Scroll through a report until all its charts are drawn, with something in each."""
     report.locator(".chart .main-svg").first.wait_for()
     for chart in report.locator(".chart").all():
         chart.scroll_into_view_if_needed()
-        chart.locator(".main-svg").first.wait_for()
+        chart.locator(SHAPES).first.wait_for(state="attached")
 
 
 def test_the_study_page(seen: Seen) -> None:

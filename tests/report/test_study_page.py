@@ -274,6 +274,22 @@ def test_a_report_is_refreshed_so_seldom_that_it_costs_a_hundredth(client: Mlflo
     assert not patient.busy
 
 
+def test_a_study_has_a_report_while_it_runs(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def waits(trial: mltune.Trial) -> float:
+        if trial.number == 2:
+            (parent,) = client.search_runs(["0"], "tags.`mltune.kind` = 'study'")
+            html = Path(parent.info.artifact_uri, "report", "report.html")
+            wait_for(lambda: html.exists() and html.read_text(encoding="utf-8").rstrip().endswith("</html>"), 240)
+            seen.append(html.read_text(encoding="utf-8"))
+        return float(trial.params["x"])
+
+    seen: list[str] = []
+    monkeypatch.setattr("mltune.report.refresh._FIRST", 0.0)
+    result = tune(waits, n_trials=3)
+    assert re.search(r"RUNNING: \d of 3 trials", seen[0])
+    assert "COMPLETE: 3 of 3 trials" in artifact(client, result.run_id, "report/report.html")
+
+
 def test_the_next_refresh_waits_for_as_long_as_the_last_one_allows(
     client: MlflowClient, tracking_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
