@@ -12,25 +12,55 @@ from collections.abc import Callable, Iterator
 from contextlib import chdir as chdir_to
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
 
 from tests.drivers import Drivers, Zygote, zygote
+from tests.recorded import record
+from tests.servers import Server, ray_cluster, tracking_server
+from tests.shared import make_once, move_artifacts
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ["MLTUNE_REPORT"] = "false"  # a second or more for each study; tests of reports turn them on
 
 
+_WHOLE_PROCESSES = ("processes", "alone", "slow", "chaos")
+_is_light = False
+
+
+def _refuse_processes(event: str, arguments: tuple[Any, ...]) -> None:
+    if _is_light and event == "subprocess.Popen" and Path(os.fsdecode(arguments[0])).name.startswith("python"):
+        raise AssertionError("a test that starts Python processes must be marked `processes` or `alone`")
+
+
+sys.addaudithook(_refuse_processes)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Keep the marks true that `make test-fast` and the two phases of `make test` go by."""
+    global _is_light
+    _is_light = not any(item.get_closest_marker(name) for name in _WHOLE_PROCESSES)
+    try:
+        return (yield)
+    finally:
+        _is_light = False
+
+
 @pytest.fixture(scope="session")
 def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty MLflow database, made once: its migrations take over a second."""
-    path = tmp_path_factory.mktemp("migrated") / "mlflow.db"
-    with chdir_to(path.parent):  # MLflow makes its folder `mlruns` where it stands
+    return make_once(tmp_path_factory, "migrated", _migrate) / "mlflow.db"
+
+
+def _migrate(folder: Path) -> None:
+    path = folder / "mlflow.db"
+    with chdir_to(folder):  # MLflow makes its folder `mlruns` where it stands
         MlflowClient(tracking_uri=f"sqlite:///{path}").get_experiment("0")
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")  # as mltune sets it in a database that is not there before
-    return path
 
 
 @pytest.fixture
@@ -41,14 +71,24 @@ def chdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def tracking_uri(migrated_database: Path, chdir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The address of a fresh store in `tmp_path`, set in MLflow and in the environment."""
+def tracking_uri(
+    request: pytest.FixtureRequest, migrated_database: Path, chdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    """The address of a fresh store in `tmp_path`, set in MLflow and in the environment.
+
+    It is empty, or holds the studies that the test's mark `recorded` names.
+    """
     import mlflow
 
+    marker = request.node.get_closest_marker("recorded")
+    source = migrated_database.parent
+    if marker is not None:
+        factory = request.getfixturevalue("tmp_path_factory")
+        kind, empty = marker.args[0], source
+        source = make_once(factory, f"recorded-{kind}", lambda folder: record(kind, folder, empty))
+    shutil.copytree(source, chdir, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*", "*.db-*"))
     database = chdir / "mlflow.db"
-    shutil.copy(migrated_database, database)
-    with closing(sqlite3.connect(database)) as connection, connection:
-        connection.execute("UPDATE experiments SET artifact_location = ?", (f"{chdir}/mlruns/0",))
+    move_artifacts(database, source, chdir)
     uri = f"sqlite:///{database}"
     for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_REGISTRY_URI"):
         monkeypatch.delenv(name, raising=False)
@@ -62,6 +102,13 @@ def tracking_uri(migrated_database: Path, chdir: Path, monkeypatch: pytest.Monke
 def client(tracking_uri: str) -> MlflowClient:
     """A client of the fresh store."""
     return MlflowClient(tracking_uri=tracking_uri)
+
+
+@pytest.fixture
+def recorded_study(client: MlflowClient) -> str:
+    """The run id of the study that the test's mark `recorded` names."""
+    (parent,) = client.search_runs(["0"], "tags.`mltune.kind` = 'study'")
+    return str(parent.info.run_id)
 
 
 def _reset_mlflow() -> None:
@@ -115,7 +162,36 @@ def predict_elsewhere(tracking_uri: str, tmp_path: Path) -> Predict:
     return predict
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, migrated_database: Path) -> Iterator[tuple[str, Server]]:
+    """A tracking server, which also has the artifacts, for all tests that do not test a server's life."""
+    folder = tmp_path_factory.mktemp("server")
+    shutil.copy(migrated_database, folder)
+    with tracking_server(folder, folder / "mlflow.db") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[dict[str, str]]:
+    """The variables by which a Ray is joined that is no study's own, for all tests that do not test a Ray's life."""
+    with ray_cluster() as variables:
+        yield variables
+
+
+@pytest.fixture
+def joined_ray(cluster: dict[str, str]) -> Iterator[None]:
+    """Have the studies of this test, and of the drivers that it starts, join a Ray that runs already."""
+    from ray._raylet import Config
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in cluster.items():
+            patch.setenv(name, value)
+        Config.initialize("")  # Ray reads its settings once a process
+        yield
+    Config.initialize("")
+
+
+@pytest.fixture(scope="session")
 def warm() -> Iterator[Zygote]:
     """The process that drivers are forked from."""
     with zygote() as process:

@@ -74,7 +74,10 @@ class Drivers:
         job = {
             "code": code,
             "folder": str(self.folder),
-            "environment": dict(self.environment),
+            "environment": {
+                **self.environment,
+                **{name: value for name, value in os.environ.items() if name.startswith("RAY_A")},
+            },
             "log": str(self.log),
         }
         pid = self._ask(job)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -92,3 +93,24 @@ def tracking_server(folder: Path, database: Path) -> Iterator[tuple[str, Server]
         environment=environment | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
     ) as server:
         yield address, server
+
+
+_RAY = """
+import sys, ray
+ray.init("local", num_cpus=2, num_gpus=1, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+print(ray.get_runtime_context().gcs_address, flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def ray_cluster() -> Iterator[dict[str, str]]:
+    """A Ray of two CPUs, and of one GPU that is only said to be there; the variables by which it is joined."""
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    with subprocess.Popen(
+        [sys.executable, "-c", _RAY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | token
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        yield token | {"RAY_ADDRESS": process.stdout.readline().strip()}
+        process.stdin.close()
