@@ -1,10 +1,11 @@
-# make demo    install, run the default study, say where to look
-# make test    the tests that CI runs
+# make demo         install, run the default study, say where to look
+# make test         the tests that CI runs
+# make test-fast    those that need no worker, command, server, Ray, kill or browser
 VENV   := .venv
 PYTHON := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
-.PHONY: install demo test test-slow chaos bench bench-scale lint format screenshot
+.PHONY: install demo test test-fast test-slow chaos bench bench-scale lint format screenshot
 
 install: $(STAMP)
 
@@ -21,8 +22,16 @@ demo: install
 	@echo "Every trial is a nested run now. Look at them:"
 	@echo "    $(VENV)/bin/mlflow ui        then open http://127.0.0.1:5000"
 
+PYTEST := $(PYTHON) -m pytest -p tests.costs --durations 30
+FAST   := not slow and not chaos and not alone and not processes
+
+# First what can run side by side, then, one at a time, what must not compete for its turn. Both run, whatever fails.
 test: install
-	$(PYTHON) -m pytest -m "not slow and not chaos" -n 3 --dist loadfile
+	$(PYTEST) -m "not slow and not chaos and not alone" -n 3 --dist worksteal; side_by_side=$$?; \
+	$(PYTEST) -m "not slow and not chaos and alone"; exit $$(( side_by_side + $$? ))
+
+test-fast: install
+	$(PYTHON) -m pytest -m "$(FAST)" -n 2 --dist worksteal
 
 # Minutes long: a fresh environment for `mlflow run`, every scikit-learn estimator, real training of whole grids.
 test-slow: install

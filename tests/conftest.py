@@ -9,8 +9,8 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from contextlib import chdir as chdir_to
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,12 @@ _is_light = False
 
 
 def _refuse_processes(event: str, arguments: tuple[Any, ...]) -> None:
-    if _is_light and event == "subprocess.Popen" and Path(os.fsdecode(arguments[0])).name.startswith("python"):
-        raise AssertionError("a test that starts Python processes must be marked `processes` or `alone`")
+    if not (_is_light and event == "subprocess.Popen"):
+        return
+    command = [os.fsdecode(each) for each in arguments[1]]
+    python = Path(command[0]).name.startswith("python")
+    if python and any(each == "-m" or each.endswith(".py") or "mltune.execution" in each for each in command):
+        raise AssertionError("a test that starts workers or commands must be marked `processes` or `alone`")
 
 
 sys.addaudithook(_refuse_processes)
@@ -94,6 +98,7 @@ def tracking_uri(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     mlflow.set_tracking_uri(uri)
+    _forget_artifacts()
     yield uri
     _reset_mlflow()
 
@@ -109,6 +114,13 @@ def recorded_study(client: MlflowClient) -> str:
     """The run id of the study that the test's mark `recorded` names."""
     (parent,) = client.search_runs(["0"], "tags.`mltune.kind` = 'study'")
     return str(parent.info.run_id)
+
+
+def _forget_artifacts() -> None:
+    """Have MLflow look up where the artifacts of a run are, whose twin in another store it may remember."""
+    from mlflow.tracking._tracking_service import utils
+
+    utils._artifact_repos_cache.clear()
 
 
 def _reset_mlflow() -> None:
@@ -134,32 +146,45 @@ class NoMltune:
         assert name.partition(".")[0] != "mltune", "the model imports mltune"
 sys.meta_path.insert(0, NoMltune())
 import mlflow, numpy, pandas
-rows = pandas.read_json(sys.argv[2], orient="split", precise_float=True)
-if sys.argv[3] == "array":
-    rows = rows.to_numpy(dtype="float32")
-print(json.dumps(numpy.asarray(mlflow.pyfunc.load_model(sys.argv[1]).predict(rows)).tolist()))
+answers = []
+for uri, path, kind in json.loads(sys.argv[1]):
+    rows = pandas.read_json(path, orient="split", precise_float=True)
+    if kind == "array":
+        rows = rows.to_numpy(dtype="float32")
+    answers.append(numpy.asarray(mlflow.pyfunc.load_model(uri).predict(rows)).tolist())
+print(json.dumps(answers))
 """
 
+PredictEach = Callable[..., list[list[float]]]
 Predict = Callable[..., list[float]]
 
 
 @pytest.fixture
-def predict_elsewhere(tracking_uri: str, tmp_path: Path) -> Predict:
-    """Load a model in an empty folder, in a process that cannot import mltune, and predict."""
+def predict_each_elsewhere(tracking_uri: str, tmp_path: Path) -> PredictEach:
+    """Load models in an empty folder, in a process that cannot import mltune, and predict; pairs of model and rows."""
 
-    def predict(uri: str, rows: object, kind: str = "frame") -> list[float]:
+    def predict(*asked: tuple[str, Any], kind: str = "frame") -> list[list[float]]:
         empty = tmp_path / "empty"
         empty.mkdir(exist_ok=True)
-        path = tmp_path / "rows.json"
-        path.write_text(rows.to_json(orient="split"))  # type: ignore[attr-defined]
+        questions = []
+        for number, (uri, rows) in enumerate(asked):
+            path = tmp_path / f"rows-{number}.json"
+            path.write_text(rows.to_json(orient="split"))
+            questions.append((uri, str(path), kind))
         environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "MLFLOW_TRACKING_URI": tracking_uri}
-        command = [sys.executable, "-c", LOAD, uri, str(path), kind]
+        command = [sys.executable, "-c", LOAD, json.dumps(questions)]
         done = subprocess.run(command, cwd=empty, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         assert list(empty.iterdir()) == []
         return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
 
     return predict
+
+
+@pytest.fixture
+def predict_elsewhere(predict_each_elsewhere: PredictEach) -> Predict:
+    """The same for one model."""
+    return lambda uri, rows, kind="frame": predict_each_elsewhere((uri, rows), kind=kind)[0]
 
 
 @pytest.fixture(scope="session")
@@ -178,17 +203,35 @@ def cluster() -> Iterator[dict[str, str]]:
         yield variables
 
 
-@pytest.fixture
-def joined_ray(cluster: dict[str, str]) -> Iterator[None]:
-    """Have the studies of this test, and of the drivers that it starts, join a Ray that runs already."""
-    from ray._raylet import Config
+@pytest.fixture(scope="session")
+def join_ray(cluster: dict[str, str]) -> Callable[[], AbstractContextManager[None]]:
+    """Within the block that it makes, studies of this process join a Ray that runs already."""
 
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in cluster.items():
-            patch.setenv(name, value)
-        Config.initialize("")  # Ray reads its settings once a process
-        yield
+    @contextmanager
+    def join() -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in cluster.items():
+                patch.setenv(name, value)
+            _have_ray_read_its_settings()
+            yield
+        _have_ray_read_its_settings()
+
+    return join
+
+
+def _have_ray_read_its_settings() -> None:
+    """Ray by itself reads them, and the token, once a process."""
+    from ray._raylet import AuthenticationTokenLoader, Config
+
     Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
+
+
+@pytest.fixture
+def joined_ray(join_ray: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
+    """Have the studies of this test, and of the drivers that it starts, join a Ray that runs already."""
+    with join_ray():
+        yield
 
 
 @pytest.fixture(scope="session")

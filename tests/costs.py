@@ -1,7 +1,7 @@
-"""A pytest plugin: the seconds that a run of the suite spends in fixtures, and in each kind of preparation.
+"""A pytest plugin: the seconds that a run of the suite spends in fixtures, and on each kind of preparation.
 
-What is measured is the time of the tests' own threads, without what is counted under another kind within it; the
-processes of a parallel run are added up.
+They are those of the tests' own threads, each counted once: under the innermost kind. The processes of a parallel run
+are added up.
 """
 
 from __future__ import annotations
@@ -15,29 +15,28 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import psutil
 import pytest
 
 _KINDS = {
-    "starting workers": (
-        ("mltune.execution.local", "LocalExecutor.start"),
-        ("mltune.execution.local", "LocalExecutor.warm_up"),
-    ),
-    "ending workers": (("mltune.execution.local", "LocalExecutor.close"),),
-    "starting Ray": (("mltune.engines._ray_cluster", "_init"),),
-    "ending Ray": (("mltune.engines._ray_cluster", "within"), ("mltune.engines._ray_undertaker", "Undertaker.bury")),
-    "starting servers": (("tests.servers", "Server.start"),),
-    "ending servers": (("tests.servers", "Server.end"),),
-    "proving models": (("mltune.tracking.proof", "fault"),),
-    "drivers": (("tests.drivers", "Drivers.wait"),),
-    "commands": (("subprocess", "run"), ("subprocess", "Popen.wait"), ("subprocess", "Popen.communicate")),
-    "waiting": (("time", "sleep"),),
-    "saving models": (("mltune.tracking.models", "log_model"),),
-    "report": (("mltune.report.write", "write"),),
+    "starting workers": ("mltune.execution.local:LocalExecutor.start", "mltune.execution.local:LocalExecutor.warm_up"),
+    "ending workers": ("mltune.execution.local:LocalExecutor.close",),
+    "starting Ray": ("mltune.engines._ray_cluster:_init", "mltune.engines.ray:RayExecutor._await_ready"),
+    "ending Ray": ("mltune.engines.ray:RayExecutor.close",),
+    "starting servers": ("tests.servers:Server.start",),
+    "ending servers": ("tests.servers:Server.end",),
+    "migrating a store": ("mlflow.store.db.utils:_initialize_tables", "mlflow.store.db.utils:_upgrade_db"),
+    "recording studies": ("tests.recorded:record",),
+    "proving models": ("mltune.tracking.proof:fault",),
+    "logging models": ("mltune.tracking.models:log_model",),
+    "waiting for drivers": ("tests.drivers:Drivers.wait",),
+    "waiting for commands": ("subprocess:run", "subprocess:Popen.wait", "subprocess:Popen.communicate"),
+    "waiting for conditions": ("time:sleep",),
 }
 
 
 class Costs:
-    """Seconds by kind, of the main thread."""
+    """Seconds by kind."""
 
     def __init__(self) -> None:
         self.seconds: Counter[str] = Counter()
@@ -45,7 +44,7 @@ class Costs:
 
     @contextmanager
     def spend(self, kind: str) -> Iterator[None]:
-        """Count the time of a block under a kind, without what is counted within it."""
+        """Count the time of a block under a kind, without what is counted within it; in the main thread only."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -59,9 +58,10 @@ class Costs:
             if self._inner:
                 self._inner[-1] += taken
 
-    def watch(self, module: str, name: str, kind: str) -> None:
+    def watch(self, place: str, kind: str) -> None:
         """Count the calls of a function under a kind."""
-        *parents, name = name.split(".")
+        module, _, path = place.partition(":")
+        *parents, name = path.split(".")
         owner = functools.reduce(getattr, parents, importlib.import_module(module))
         function: Callable[..., Any] = getattr(owner, name)
 
@@ -76,13 +76,14 @@ class Costs:
 _costs = Costs()
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    for kind, functions in _KINDS.items():
-        for module, name in functions:
-            try:
-                _costs.watch(module, name, kind)
-            except (ImportError, AttributeError) as error:
-                print("no", module, name, error)
+def pytest_configure() -> None:
+    for kind, places in _KINDS.items():
+        for place in places:
+            _costs.watch(place, kind)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    _costs.seconds["importing and collecting"] += time.time() - psutil.Process().create_time()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -92,12 +93,11 @@ def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Iterator[None]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    with _costs.spend("tests' own"):
+def pytest_runtest_protocol() -> Iterator[None]:
+    with _costs.spend("all else"):
         return (yield)
 
 
-@pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     if hasattr(session.config, "workeroutput"):
         session.config.workeroutput["costs"] = dict(_costs.seconds)
@@ -110,5 +110,6 @@ def pytest_testnodedown(node: Any) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.section("seconds by kind")
-    for kind, seconds in _costs.seconds.most_common(60):
-        terminalreporter.line(f"{seconds:8.1f}  {kind}")
+    for kind, seconds in _costs.seconds.most_common():
+        if seconds >= 0.1:
+            terminalreporter.line(f"{seconds:8.1f}  {kind}")

@@ -22,6 +22,9 @@ import mlflow, mltune.resumption, mltune.engines.optuna, mltune.execution.local,
 import IPython, cmaes, git, optuna._gp.gp, rich.progress, scipy.stats.qmc, sklearn.linear_model  # imported late
 import sqlalchemy.dialects.sqlite
 import mlflow.store.model_registry.sqlalchemy_store, mlflow.store.tracking.sqlalchemy_store
+import mlflow.pyfunc, mltune.engines.ray, mltune.tracking._dependencies, skops.io
+from ray._raylet import Config
+mltune.tracking._dependencies._distributions()
 mlflow.set_tracking_uri(None)
 
 def run(job):
@@ -30,6 +33,7 @@ def run(job):
     os.chdir(job["folder"])
     sys.path.insert(0, job["folder"])
     os.environ.update(job["environment"])
+    Config.initialize("")  # Ray has read its settings when it was imported
     log = os.open(job["log"], os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     os.dup2(log, 1); os.dup2(log, 2)
     sys.stdout = os.fdopen(1, "w", buffering=1); sys.stderr = os.fdopen(2, "w", buffering=1)

@@ -90,7 +90,7 @@ def tune_in_a_fork(objective: Callable[[mltune.Trial], Any], **arguments: Any) -
 
 STUDIES: Mapping[str, Callable[[], None]] = {
     "finished": lambda: tune(reports, n_trials=18, scheduler="asha", algorithm="tpe", name="finished"),
-    "models": lambda: tune(logs_a_model, name="models", register="kept"),
+    "models": lambda: tune(logs_a_model, n_trials=12, name="models", register="kept"),
     "grid": lambda: tune(plain, {"x": Int(1, 3), "kind": Categorical(["a", "b"])}, algorithm="grid", name="grid"),
     "conditional": lambda: tune(plain, CONDITIONAL, n_trials=8, name="conditional"),
     "failed": lambda: tune(fails, n_trials=18, name="failed"),

@@ -23,6 +23,7 @@ def _stamps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(work.STAMPS, str(tmp_path / "stamps"))
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(("name", "most"), [("without_model", 4), ("with_model", 8)])
 def test_calls_a_trial_do_not_grow(name: str, most: int) -> None:
     figures = measure("calls", "ours", name, [1, 5, 13], 5)
@@ -30,10 +31,12 @@ def test_calls_a_trial_do_not_grow(name: str, most: int) -> None:
     assert figures["files at 5"] == figures["files at 13"] == (7 if name == "with_model" else 0)
 
 
+@pytest.mark.processes
 def test_every_metric_arrives() -> None:
     assert measure("many_metrics", "ours", 7, 300)["points"] == 7 * 300
 
 
+@pytest.mark.processes
 @pytest.mark.usefixtures("_stamps", "tracking_uri")
 def test_every_model_of_a_fast_study_loads() -> None:
     result = ours.with_model(6, 5)
@@ -48,6 +51,7 @@ def test_every_model_of_a_fast_study_loads() -> None:
     assert len(work.stamps()) == 6
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("name", "arguments"), [("hand_written", [5]), ("without_model", [5]), ("untracked_spins", [0.001, 2])]
 )

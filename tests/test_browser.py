@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -17,11 +17,14 @@ from playwright.sync_api import Browser, FrameLocator, Page
 
 import mltune
 from mltune import Categorical, Direction, Float, FrozenTrial, Int, Reason, SearchSpace, TrialState
+from mltune.cli import main
 from mltune.report.view import View
 from mltune.report.write import write_files
 from mltune.tracking.store import StudyRecord
 from tests.browser import browser, page
-from tests.servers import tracking_server
+from tests.servers import Server
+
+pytestmark = pytest.mark.alone
 
 ROOT = Path(__file__).parents[1]
 CHARTS = 6  # of a study whose trials report, none of which failed
@@ -45,22 +48,21 @@ class Seen:
 
 
 @pytest.fixture(scope="module")
-def seen(tmp_path_factory: pytest.TempPathFactory, migrated_database: Path) -> Iterator[Seen]:
+def seen(tmp_path_factory: pytest.TempPathFactory, server: tuple[str, Server]) -> Iterator[Seen]:
     """The digits study, by the command, on a real server."""
     folder = tmp_path_factory.mktemp("seen")
     pictures = Path(os.environ.get("MLTUNE_PICTURES", folder)).absolute()
-    with tracking_server(folder, folder / "mlflow.db") as (address, _), browser() as started:
-        command = [sys.executable, "-m", "mltune", "run", str(ROOT / "projects" / "digits" / "study.yaml")]
-        done = subprocess.run(
-            [*command, "--n-trials", "12"],  # one at a time: the same trials each time
-            cwd=folder,
-            env=os.environ | {"MLFLOW_TRACKING_URI": address, "MLTUNE_REPORT": "true"},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        (run_id,) = re.findall(r", run (\w{32})$", done.stdout.splitlines()[0])
-        yield Seen(address, run_id, done.stdout, started, pictures)
+    address, said = server[0], StringIO()
+    command = ["run", str(ROOT / "projects" / "digits" / "study.yaml"), "--experiment-name", "digits"]
+    with browser() as started:
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(said):
+            patch.chdir(folder)
+            patch.setenv("MLFLOW_TRACKING_URI", address)
+            patch.setenv("MLTUNE_REPORT", "true")
+            with pytest.raises(SystemExit, match=r"^0$"):
+                main([*command, "--n-trials", "12"])  # one at a time: the same trials each time
+        (run_id,) = re.findall(r", run (\w{32})$", said.getvalue().splitlines()[0])
+        yield Seen(address, run_id, said.getvalue(), started, pictures)
 
 
 def close_assistant(page: Page) -> None:
@@ -118,7 +120,8 @@ def test_the_report_is_drawn_without_network(seen: Seen, tmp_path: Path) -> None
 
 def test_the_parent_expands_to_its_trials(seen: Seen) -> None:
     with page(seen.browser, height=760) as window:
-        window.goto(f"{seen.address}/#/experiments/0/runs")
+        experiment = MlflowClient(tracking_uri=seen.address).get_run(seen.run_id).info.experiment_id
+        window.goto(f"{seen.address}/#/experiments/{experiment}/runs")
         close_assistant(window)
         window.get_by_text("Model training").click()
         row = window.get_by_role("gridcell").filter(has_text="digits")
@@ -162,7 +165,7 @@ def test_the_champion_is_in_the_registry(seen: Seen) -> None:
         window.screenshot(path=seen.pictures / "model.png")
 
 
-def test_two_hundred_trials_are_a_sorted_list(
+def test_more_trials_than_a_page_holds_are_a_sorted_list(
     seen: Seen, client: MlflowClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", seen.address)
@@ -175,8 +178,9 @@ def test_two_hundred_trials_are_a_sorted_list(
         direction="maximize",
         metric="score",
         name="many",
+        experiment_name="many",
         algorithm="random",
-        n_trials=200,
+        n_trials=110,
         seed=3,
         isolation="none",
     )
@@ -190,7 +194,7 @@ def test_two_hundred_trials_are_a_sorted_list(
         shown = [names.nth(i).inner_text() for i in range(5)]
         assert shown == [f"{trial.number:04d}-many" for trial in ranked[:5]]
         window.get_by_role("button", name="Load more").click()
-        window.get_by_text("200 matching runs").wait_for()
+        window.get_by_text("110 matching runs").wait_for()
 
 
 def test_a_report_of_two_thousand_trials(seen: Seen, tmp_path: Path) -> None:

@@ -23,7 +23,6 @@ from sklearn.linear_model import LinearRegression
 import mltune
 from mltune import Float
 from mltune.cli import main
-from mltune.tracking.lease import Lease
 from mltune.tracking.store import read_study
 
 SPACE = {"x": Float(-1.0, 1.0), "y": Float(-1.0, 1.0)}
@@ -51,28 +50,53 @@ def plain(trial: mltune.Trial) -> float:
     return float(trial.params["x"])
 
 
-def test_show(client: MlflowClient, capsys: pytest.CaptureFixture[str]) -> None:
-    result = tune(n_trials=12)
-    assert command("show", result.run_id, "--top", "3") == 0
+@pytest.mark.recorded("models")
+def test_show(client: MlflowClient, recorded_study: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("show", recorded_study, "--top", "3") == 0
     said = capsys.readouterr().out
     assert "12 trials: 11 complete, 1 failed" in said
     assert "importances: x " in said
     assert "failures: 1 exception" in said
     assert "3 of 12 trials (--top shows more):" in said
-    assert f"best: trial {result.best_trial.number} with" in said
+    best = client.get_run(client.get_run(recorded_study).data.tags["mltune.best_run_id"])
+    assert f"best: trial {best.data.tags['mltune.number']} with" in said
 
 
-def test_show_as_json(client: MlflowClient, capsys: pytest.CaptureFixture[str]) -> None:
-    result = tune()
-    assert command("show", result.run_id, "--json") == 0
+@pytest.mark.recorded("models")
+def test_show_as_json(client: MlflowClient, recorded_study: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("show", recorded_study, "--json") == 0
     data = json.loads(capsys.readouterr().out)
     assert data["state"] == "COMPLETE"
-    assert data["states"] == {"COMPLETE": 5, "FAILED": 1}
+    assert data["states"] == {"COMPLETE": 11, "FAILED": 1}
     assert data["failures"] == {"exception": 1}
-    assert data["best"]["run_id"] == result.best_trial.run_id
-    assert data["best"]["params"] == result.best_trial.params
-    assert [trial["value"] for trial in data["trials"]] == [trial.value for trial in result.trials]
-    assert set(data["importances"]) == {"x", "y"}
+    trials = read_study(client, recorded_study).trials
+    best = min((trial for trial in trials if trial.value is not None), key=lambda trial: trial.value or 0.0)
+    assert data["best"]["run_id"] == best.run_id
+    assert data["best"]["params"] == best.params
+    assert [trial["value"] for trial in data["trials"]] == [trial.value for trial in trials]
+    assert set(data["importances"]) == {"x", "rate", "kind"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "first", "state"),
+    [
+        pytest.param(kind, first, state, marks=pytest.mark.recorded(kind))
+        for kind, first, state in [
+            ("grid", "6 trials: 6 complete", "COMPLETE"),
+            ("conditional", "8 trials: 8 complete", "COMPLETE"),
+            ("failed", "5 trials: 5 failed", "FAILED"),
+            ("cut", "3 trials: 2 complete, 1 interrupted", "INTERRUPTED"),
+            ("killed", "2 trials: 2 complete", "RUNNING, but its driver is gone"),
+        ]
+    ],
+)
+def test_show_of_each_kind(
+    kind: str, first: str, state: str, recorded_study: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("show", recorded_study) == 0
+    said = capsys.readouterr().out
+    assert first in said
+    assert state in said
 
 
 def test_show_reads_infinite_metrics_as_they_were(client: MlflowClient, capsys: pytest.CaptureFixture[str]) -> None:
@@ -95,10 +119,8 @@ def test_list(client: MlflowClient, capsys: pytest.CaptureFixture[str]) -> None:
     assert (study["run_id"], study["best_value"]) == (second.run_id, second.best_trial.value)
 
 
-def test_list_says_where_a_driver_is_gone(client: MlflowClient, capsys: pytest.CaptureFixture[str]) -> None:
-    study = tune(plain).run_id
-    client.set_tag(study, "mltune.state", "RUNNING")
-    client.set_tag(study, "mltune.lease", str(Lease(host="h", boot="other", pid=1, started=0.0, renewed=0.0)))
+@pytest.mark.recorded("killed")
+def test_list_says_where_a_driver_is_gone(recorded_study: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert command("list") == 0
     assert "gone" in capsys.readouterr().out
 
@@ -108,42 +130,45 @@ def test_an_experiment_that_is_not_there(client: MlflowClient, capsys: pytest.Ca
     assert "there is no active one named 'nope'" in capsys.readouterr().err
 
 
+@pytest.mark.recorded("models")
 def test_delete_takes_all_but_what_is_registered(
-    client: MlflowClient, chdir: Path, capsys: pytest.CaptureFixture[str]
+    client: MlflowClient, recorded_study: str, chdir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    other = tune(name="other")
-    result = tune(register="kept")
-    assert command("delete", result.run_id, "--yes") == 0
-    best = str(result.best_trial.run_id)
-    assert (
-        capsys.readouterr().out == f"study {result.run_id} is deleted; registered models stay, and their runs: {best}\n"
-    )
+    other = tune(name="other", n_trials=2)
+    trials = read_study(client, recorded_study).trials
+    best = client.get_run(recorded_study).data.tags["mltune.best_run_id"]
+    assert command("delete", recorded_study, "--yes") == 0
+    said = capsys.readouterr().out
+    assert said == f"study {recorded_study} is deleted; registered models stay, and their runs: {best}\n"
     active = {run.info.run_id for run in client.search_runs(["0"], run_view_type=ViewType.ACTIVE_ONLY)}
     assert active == {best, other.run_id, *(str(trial.run_id) for trial in other.trials)}
     sources = {model.source_run_id for model in client.search_logged_models(["0"])}
     assert sources == {best, *(trial.run_id for trial in other.trials if trial.model_id)}
     kept = client.get_model_version_by_alias("kept", "champion")
     assert kept.run_id == best
-    for name in (result.run_id, *(str(trial.run_id) for trial in result.trials if trial.run_id != best)):
+    for name in (recorded_study, *(str(trial.run_id) for trial in trials if trial.run_id != best)):
         assert not list((chdir / "mlruns" / "0" / name).rglob("*.*"))
 
 
-def test_delete_keeps_what_is_registered_by_its_place(client: MlflowClient) -> None:
-    result = tune()
-    (model,) = client.search_logged_models(["0"], f"source_run_id = '{result.best_trial.run_id}'")
+@pytest.mark.recorded("models")
+def test_delete_keeps_what_is_registered_by_its_place(client: MlflowClient, recorded_study: str) -> None:
+    client.delete_registered_model("kept")
+    best = client.get_run(recorded_study).data.tags["mltune.best_run_id"]
+    (model,) = client.search_logged_models(["0"], f"source_run_id = '{best}'")
     mlflow.register_model(model.artifact_location, "by-place")
     assert client.get_model_version("by-place", "1").run_id is None
-    assert command("delete", result.run_id, "--yes") == 0
+    assert command("delete", recorded_study, "--yes") == 0
     assert mlflow.pyfunc.load_model("models:/by-place/1").predict(np.array([[0.5]])) == pytest.approx(0.5)
 
 
-def test_delete_takes_a_model_whose_version_was_deleted(client: MlflowClient) -> None:
-    result = tune(register="gone")
-    client.delete_registered_model("gone")
-    assert command("delete", result.run_id, "--yes") == 0
+@pytest.mark.recorded("models")
+def test_delete_takes_a_model_whose_version_was_deleted(client: MlflowClient, recorded_study: str) -> None:
+    client.delete_registered_model("kept")
+    assert command("delete", recorded_study, "--yes") == 0
     assert client.search_logged_models(["0"]) == []
 
 
+@pytest.mark.processes
 def test_artifacts_that_need_a_library_which_is_not_there(
     client: MlflowClient, chdir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

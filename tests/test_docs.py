@@ -39,6 +39,7 @@ def test_the_engine_table_of_the_readme_is_fresh() -> None:
     assert found[1].strip() == engine_table(), "replace the table in README.md by this:\n" + engine_table()
 
 
+@pytest.mark.processes
 def test_the_example_of_the_readme_runs(client: MlflowClient, capfd: pytest.CaptureFixture[str]) -> None:
     exec(compile(blocks("README.md")[0], "README.md", "exec"), {"__name__": "__main__"})
     assert client.get_model_version_by_alias("iris", "champion")
@@ -46,6 +47,7 @@ def test_the_example_of_the_readme_runs(client: MlflowClient, capfd: pytest.Capt
     assert "'C':" in capfd.readouterr().out
 
 
+@pytest.mark.processes
 def test_the_page_on_loops_and_studies_runs(client: MlflowClient) -> None:
     names: dict[str, Any] = {"__name__": "__main__"}
     for block in blocks("docs/from-loops-to-studies.md"):

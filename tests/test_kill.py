@@ -14,6 +14,8 @@ from mlflow.entities import Run, ViewType
 
 from tests.drivers import Drivers
 
+pytestmark = pytest.mark.alone
+
 OBJECTIVE = """
 import time
 
@@ -39,7 +41,7 @@ def train_model(trial):
 BEGIN = """
 import mltune
 mltune.tune("sweep:{objective}", {{"x": mltune.Float(0, 1)}}, direction="minimize", algorithm="random",
-            n_trials={n_trials}, n_jobs=2, seed=7, engine="{engine}", register={register!r})
+            n_trials={n_trials}, seed=7, register={register!r}, **{where})
 """
 
 RESUME = """
@@ -88,8 +90,13 @@ def sweeps(drivers: Drivers) -> Drivers:
     return drivers
 
 
-def begin(n_trials: int, objective: str = "train", register: str | None = None, engine: str = "optuna") -> str:
-    return BEGIN.format(n_trials=n_trials, objective=objective, register=register, engine=engine)
+WORKERS = {"n_jobs": 2}
+INLINE = {"isolation": "none"}
+RAY = {"n_jobs": 2, "engine": "ray"}
+
+
+def begin(n_trials: int, where: dict[str, Any], objective: str = "train", register: str | None = None) -> str:
+    return BEGIN.format(n_trials=n_trials, objective=objective, register=register, where=where)
 
 
 def study_of(client: MlflowClient) -> str:
@@ -142,13 +149,13 @@ def check_done(client: MlflowClient, study: str, n_trials: int, snapshots: list[
 
 
 def sweep(
-    drivers: Drivers, client: MlflowClient, *, n_trials: int, kills: int, rng: random.Random, engine: str = "optuna"
+    drivers: Drivers, client: MlflowClient, where: dict[str, Any], *, n_trials: int, kills: int, rng: random.Random
 ) -> int:
     """Kill a study's drivers at random moments, so many times or until it is done; how many were killed.
 
     Every third of those that resume may be killed while it reads the study and puts it right.
     """
-    killed, snapshots, code = 0, [], begin(n_trials, engine=engine)
+    killed, snapshots, code = 0, [], begin(n_trials, where)
     while killed < kills:
         soon = KILL_SOON.format(delay=rng.uniform(0.0, 1.2)) if killed % 3 == 2 else None
         ended = drivers.run((soon or KILL_LATER.format(delay=rng.uniform(0.0, 0.4))) + code)
@@ -164,20 +171,25 @@ def sweep(
     return killed
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_killed_at_random_moments(seed: int, sweeps: Drivers, client: MlflowClient) -> None:
-    assert sweep(sweeps, client, n_trials=40, kills=10, rng=random.Random(seed)) == 10
+@pytest.mark.parametrize(
+    ("where", "seed"),
+    [(WORKERS, 0), (WORKERS, 1), (INLINE, 2), (INLINE, 3)],
+    ids=["workers-0", "workers-1", "inline-2", "inline-3"],
+)
+def test_killed_at_random_moments(where: dict[str, Any], seed: int, sweeps: Drivers, client: MlflowClient) -> None:
+    assert sweep(sweeps, client, where, n_trials=40, kills=10, rng=random.Random(seed)) == 10
 
 
+@pytest.mark.usefixtures("joined_ray")
 def test_killed_on_ray(sweeps: Drivers, client: MlflowClient) -> None:
-    assert sweep(sweeps, client, n_trials=20, kills=3, rng=random.Random(0), engine="ray") == 3
+    assert sweep(sweeps, client, RAY, n_trials=20, kills=3, rng=random.Random(0)) == 3
 
 
 @pytest.mark.chaos
 @pytest.mark.parametrize("round_", range(10))
 def test_chaos_of_kills(round_: int, sweeps: Drivers, client: MlflowClient) -> None:
     rng = random.Random(f"{os.environ.get('SEED', '0')}-{round_}")
-    killed = sweep(sweeps, client, n_trials=100, kills=40, rng=rng)
+    killed = sweep(sweeps, client, WORKERS, n_trials=100, kills=40, rng=rng)
     print(f"killed {killed} times")
 
 
@@ -200,7 +212,7 @@ WINDOWS = {
 
 
 def test_killed_in_every_window(sweeps: Drivers, client: MlflowClient) -> None:
-    snapshots, code = [], begin(24, "train_model", "swept")
+    snapshots, code = [], begin(24, INLINE, "train_model", "swept")
     for window, (method, condition, nth, before) in WINDOWS.items():
         arm = KILL_AT.format(method=method, condition=condition, nth=nth, before=before)
         assert sweeps.run(arm + code) == -9, f"{window}: {sweeps.log.read_text()}"

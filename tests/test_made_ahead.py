@@ -14,15 +14,19 @@ from mlflow.entities import ViewType
 
 import mltune
 from mltune import StudyFailedError, Trial, TrialState, driver
+from mltune.execution import Isolation
+from tests.drivers import wait_for
 
 SPACE = {"x": mltune.Float(0, 1)}
 
 
 def tune(objective: object, n_trials: int, n_jobs: int = 1) -> mltune.StudyResult:
-    return mltune.tune(objective, SPACE, direction="minimize", n_trials=n_trials, n_jobs=n_jobs, quiet=True)  # type: ignore[arg-type]
+    isolation = Isolation.NONE if n_jobs == 1 else Isolation.PROCESS
+    given: dict[str, Any] = {"n_trials": n_trials, "n_jobs": n_jobs, "isolation": isolation}
+    return mltune.tune(objective, SPACE, direction="minimize", quiet=True, **given)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("n_jobs", [1, 2])
+@pytest.mark.parametrize("n_jobs", [1, pytest.param(2, marks=pytest.mark.processes)])
 def test_a_run_is_there_before_its_trial_starts(n_jobs: int, client: MlflowClient) -> None:
     def objective(trial: Trial) -> float:
         from mlflow import MlflowClient
@@ -38,7 +42,7 @@ def test_a_run_is_there_before_its_trial_starts(n_jobs: int, client: MlflowClien
     assert {run.info.run_id for run in runs} == {trial.run_id for trial in result.trials}
 
 
-@pytest.mark.parametrize("n_jobs", [1, 2])
+@pytest.mark.parametrize("n_jobs", [1, pytest.param(2, marks=pytest.mark.processes)])
 def test_an_objective_may_log_the_params_itself(n_jobs: int, client: MlflowClient) -> None:
     def objective(trial: Trial) -> float:
         import mlflow
@@ -55,6 +59,7 @@ def test_an_objective_may_log_the_params_itself(n_jobs: int, client: MlflowClien
         assert json.loads(run.data.tags["mltune.params"]) == trial.params
 
 
+@pytest.mark.processes
 def test_the_best_is_named_once_it_is_stored(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
     log_batch, seen = MlflowClient.log_batch, []
 
@@ -75,8 +80,8 @@ def test_mlflow_shows_how_long_the_trial_took(client: MlflowClient, monkeypatch:
     monkeypatch.setattr(driver, "_SHORT", math.inf)  # however slow this machine is
 
     def objective(trial: Trial) -> float:
-        while trial.number == 1 and not client.search_runs(["0"], "tags.`mltune.number` = '2'"):
-            time.sleep(0.1)
+        if trial.number == 1:
+            wait_for(lambda: bool(client.search_runs(["0"], "tags.`mltune.number` = '2'")))
         return 1.0
 
     result = tune(objective, 3)

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import nbformat
@@ -16,6 +16,8 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 from nbclient import NotebookClient
+
+pytestmark = pytest.mark.alone
 
 ROOT = Path(__file__).parents[1]
 
@@ -36,7 +38,9 @@ print("BEST", result.best_trial.value)
 
 
 @pytest.mark.parametrize("engine", ["optuna", "ray"])
-def test_an_unguarded_script(engine: str, client: MlflowClient, chdir: Path) -> None:
+def test_an_unguarded_script(engine: str, client: MlflowClient, chdir: Path, request: pytest.FixtureRequest) -> None:
+    if engine == "ray":
+        request.getfixturevalue("joined_ray")
     (chdir / "script.py").write_text(SCRIPT.format(engine=engine))
     done = subprocess.run([sys.executable, "script.py"], capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stderr
@@ -59,7 +63,8 @@ SLOW = """
 import os, time
 def train(trial):
     if trial.number >= 2:
-        open(f"training-{trial.number}", "w").write(str(os.getpid()))
+        open(f"training-{trial.number}.new", "w").write(str(os.getpid()))
+        os.rename(f"training-{trial.number}.new", f"training-{trial.number}")
         time.sleep(600)
     return 1.0
 """
@@ -76,15 +81,46 @@ seed: 0
 """
 
 
-def start_slow_study(folder: Path, *command: str) -> subprocess.Popen[str]:
-    """Start a study whose trials 2 and 3 hang, and wait until they do."""
-    (folder / "slow.py").write_text(SLOW)
-    (folder / "slow.yaml").write_text(SLOW_STUDY)
-    process = subprocess.Popen(
-        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    wait_for(lambda: (folder / "training-2").exists() and (folder / "training-3").exists(), process)
-    return process
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def start(chdir: Path) -> Iterator[Start]:
+    """Starts a command in a session of its own, with the default signal actions; what is left of it is ended."""
+    with contextlib.ExitStack() as closing:
+        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(signum) is signal.SIG_IGN:  # nohup; unlike it, a function is not inherited
+                closing.callback(signal.signal, signum, signal.signal(signum, lambda *_: None))
+
+        def start(*command: str) -> subprocess.Popen[str]:
+            process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+            )
+            closing.callback(end, process)
+            return process
+
+        yield start
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """Kill a process that still runs; its workers see to themselves."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+@pytest.fixture
+def start_slow_study(start: Start, chdir: Path) -> Start:
+    """Starts a study whose trials 2 and 3 hang, and waits until they do."""
+
+    def start_slow_study(*command: str) -> subprocess.Popen[str]:
+        (chdir / "slow.py").write_text(SLOW)
+        (chdir / "slow.yaml").write_text(SLOW_STUDY)
+        process = start(*command)
+        wait_for(lambda: (chdir / "training-2").exists() and (chdir / "training-3").exists(), process)
+        return process
+
+    return start_slow_study
 
 
 def check_interrupted(client: MlflowClient, folder: Path) -> None:
@@ -99,17 +135,14 @@ def check_interrupted(client: MlflowClient, folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("engine", "signum", "code"),
-    [
-        ("optuna", signal.SIGINT, 130),
-        ("optuna", signal.SIGTERM, 143),
-        ("optuna", signal.SIGHUP, 129),
-        ("ray", signal.SIGINT, 130),
-        ("ray", signal.SIGTERM, 143),
-    ],
-    ids=["optuna-INT", "optuna-TERM", "optuna-HUP", "ray-INT", "ray-TERM"],
+    [("optuna", signal.SIGHUP, 129), ("ray", signal.SIGTERM, 143)],
+    ids=["optuna-HUP", "ray-TERM"],
 )
-def test_a_signal_closes_every_run(engine: str, signum: int, code: int, client: MlflowClient, chdir: Path) -> None:
-    process = start_slow_study(chdir, sys.executable, "-m", "mltune", "run", "slow.yaml", "--engine", engine)
+def test_a_signal_closes_every_run(
+    engine: str, signum: int, code: int, start_slow_study: Start, client: MlflowClient, chdir: Path
+) -> None:
+    """And SIGINT and SIGTERM do on each engine: test_states.py."""
+    process = start_slow_study(sys.executable, "-m", "mltune", "run", "slow.yaml", "--engine", engine)
     process.send_signal(signum)
     _, stderr = process.communicate(timeout=240)
     assert process.returncode == code
@@ -118,10 +151,15 @@ def test_a_signal_closes_every_run(engine: str, signum: int, code: int, client: 
     check_interrupted(client, chdir)
 
 
-@pytest.mark.parametrize("engine", ["optuna", "ray"])
-def test_a_signal_to_all_processes_closes_every_run(engine: str, client: MlflowClient, chdir: Path) -> None:
+@pytest.mark.parametrize(
+    "engine",
+    ["optuna", pytest.param("ray", marks=pytest.mark.chaos)],  # in one of eight runs Ray's C++ part ends the driver
+)
+def test_a_signal_to_all_processes_closes_every_run(
+    engine: str, start_slow_study: Start, client: MlflowClient, chdir: Path
+) -> None:
     """As a batch system or a service manager ends a job."""
-    process = start_slow_study(chdir, sys.executable, "-m", "mltune", "run", "slow.yaml", "--engine", engine)
+    process = start_slow_study(sys.executable, "-m", "mltune", "run", "slow.yaml", "--engine", engine)
     driver = psutil.Process(process.pid)
     for each in (driver, *driver.children(recursive=True)):
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -133,11 +171,10 @@ def test_a_signal_to_all_processes_closes_every_run(engine: str, client: MlflowC
     check_interrupted(client, chdir)
 
 
-def test_a_signal_before_the_study_begins_leaves_nothing(client: MlflowClient, chdir: Path) -> None:
+def test_a_signal_before_the_study_begins_leaves_nothing(start: Start, client: MlflowClient, chdir: Path) -> None:
     (chdir / "slow.py").write_text("import time\nopen('importing', 'w').close()\ntime.sleep(600)\n")
     (chdir / "slow.yaml").write_text(SLOW_STUDY)
-    command = [sys.executable, "-m", "mltune", "run", "slow.yaml"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = start(sys.executable, "-m", "mltune", "run", "slow.yaml")
     wait_for((chdir / "importing").exists, process)
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=240)
@@ -154,40 +191,15 @@ entry_points:
 """
 
 
-def test_ctrl_c_at_mlflow_run_closes_every_run(client: MlflowClient, chdir: Path) -> None:
+def test_ctrl_c_at_mlflow_run_closes_every_run(start_slow_study: Start, client: MlflowClient, chdir: Path) -> None:
     (chdir / "MLproject").write_text(MLPROJECT.format(python=sys.executable))
     mlflow = str(Path(sys.executable).with_name("mlflow"))
-    process = start_slow_study(chdir, mlflow, "run", ".", "--env-manager", "local")
+    process = start_slow_study(mlflow, "run", ".", "--env-manager", "local")
     os.killpg(process.pid, signal.SIGINT)
     process.communicate(timeout=240)
     wait_for(lambda: all(run.info.status != "RUNNING" for run in client.search_runs(["0"])))
     states = sorted(run.data.tags["mltune.state"] for run in client.search_runs(["0"]))
     assert states == ["COMPLETE", "COMPLETE", "INTERRUPTED", "INTERRUPTED", "INTERRUPTED"]
-
-
-def test_mlflow_run_has_one_parent_and_it_is_the_study(client: MlflowClient, chdir: Path) -> None:
-    options = {"study": "projects/breast_cancer/study.yaml", "n_trials": 3, "algorithm": "random", "register": "mine"}
-    parameters = [text for name, value in options.items() for text in ("-P", f"{name}={value}")]
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    done = subprocess.run(
-        ["mlflow", "run", str(ROOT), "--env-manager", "local", *parameters],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environment,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr
-    runs = client.search_runs(["0"])
-    parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
-    assert len(parents) == 1
-    assert len(runs) == 4
-    tags = parents[0].data.tags
-    assert (tags["mltune.kind"], tags["mltune.state"], parents[0].info.status) == ("study", "COMPLETE", "FINISHED")
-    assert tags["mlflow.project.entryPoint"] == "main"
-    assert parents[0].info.run_name == "breast-cancer"
-    assert parents[0].data.params == {name: str(value) for name, value in options.items()}
-    assert client.get_model_version_by_alias("mine", "champion").run_id == tags["mltune.best_run_id"]
 
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str] | None = None, seconds: float = 240) -> None:

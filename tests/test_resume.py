@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -89,17 +90,20 @@ def test_more_trials_extend_a_finished_study(client: MlflowClient) -> None:
     assert study["n_trials"] == 8
 
 
+@pytest.mark.alone
 def test_more_time_extends_a_finished_study(client: MlflowClient) -> None:
     def objective(trial: mltune.Trial) -> float:
         if trial.number == 1 and not waited:
             waited.append(trial.number)
-            time.sleep(30)
+            resumed.wait(600)
         return 1.0
 
     waited: list[int] = []
-    first = tune(objective, timeout=4.0, grace=0.1)
+    resumed = threading.Event()
+    first = tune(objective, timeout=2.0, grace=0.1)
     assert states(client, first.run_id) == [(0, "COMPLETE"), (1, "INTERRUPTED")]
     second = mltune.resume(first.run_id, objective, timeout=600.0, quiet=True)
+    resumed.set()
     assert [trial.state for trial in second.trials] == [TrialState.COMPLETE] * 3
     assert states(client, first.run_id) == [(0, "COMPLETE"), (1, "INTERRUPTED"), (1, "COMPLETE"), (2, "COMPLETE")]
 
@@ -204,6 +208,7 @@ def said(drivers: Drivers) -> str:
     return text
 
 
+@pytest.mark.alone
 def test_the_command_leaves_a_finished_study_as_it_is(drivers: Drivers, client: MlflowClient, chdir: Path) -> None:
     assert drivers.run(main("run", write(chdir, "def train(trial): return 1.0"))) == 0
     study, before, _ = study_of(client), dump(chdir), said(drivers)
@@ -217,6 +222,7 @@ def test_the_command_leaves_a_finished_study_as_it_is(drivers: Drivers, client: 
     assert states(client, study) == [(n, "COMPLETE") for n in range(5)]
 
 
+@pytest.mark.alone
 def test_the_places_of_an_objective(drivers: Drivers, client: MlflowClient, chdir: Path) -> None:
     answers = "def train(trial): return {}"
     begun = write(chdir / "begun", answers.format(1.0), n_trials=1)
@@ -246,6 +252,7 @@ def test_a_function_must_be_given_again(client: MlflowClient, chdir: Path) -> No
     assert dump(chdir) == before
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
@@ -269,6 +276,7 @@ def test_another_study_is_refused(
     assert dump(chdir) == before
 
 
+@pytest.mark.alone
 def test_a_wider_space_is_used(drivers: Drivers, client: MlflowClient, chdir: Path) -> None:
     code = "def train(trial): return trial.params['x']"
     assert drivers.run(main("run", write(chdir, code))) == 0
@@ -298,6 +306,7 @@ def test_a_wider_grid_runs_what_is_missing(client: MlflowClient) -> None:
     assert [trial.run_id for trial in result.trials[:4]] == [trial.run_id for trial in first.trials]
 
 
+@pytest.mark.alone
 def test_a_wider_grid_runs_what_was_cut_off_once(drivers: Drivers, client: MlflowClient, chdir: Path) -> None:
     grid = {"n": {"type": "int", "low": 1, "high": 2}, "kind": {"type": "categorical", "choices": ["a", "b", "c"]}}
     wider = {"n": Int(1, 2), "kind": Categorical(["z", "a", "b", "c"])}
@@ -314,7 +323,8 @@ def check_grid(grid: dict[str, Any], result: mltune.StudyResult) -> None:
     assert {trial.state for trial in result.trials} == {TrialState.COMPLETE}
 
 
-def test_from_optuna_to_ray_and_back(drivers: Drivers, client: MlflowClient, chdir: Path) -> None:
+@pytest.mark.alone
+def test_from_optuna_to_ray_and_back(joined_ray: None, drivers: Drivers, client: MlflowClient, chdir: Path) -> None:
     study_file = write(chdir, f"HANGS = [2, 5]\n{WAIT}", isolation="process", n_trials=8, algorithm="tpe")
     killed(drivers, 2, "run", study_file)
     study = study_of(client)
@@ -350,6 +360,7 @@ def train(trial):
 """
 
 
+@pytest.mark.alone
 def test_a_retry_that_was_due_is_made_at_resume(drivers: Drivers, client: MlflowClient, chdir: Path) -> None:
     study_file = write(chdir, FAIL_ONCE, retries={"exception": 1})
     assert drivers.run(KILL_BEFORE_RETRY + main("run", study_file)) == -signal.SIGKILL
@@ -359,6 +370,7 @@ def test_a_retry_that_was_due_is_made_at_resume(drivers: Drivers, client: Mlflow
     assert states(client, study) == [(0, "COMPLETE"), (1, "FAILED"), (1, "COMPLETE"), (2, "COMPLETE")]
 
 
+@pytest.mark.alone
 def test_a_driver_at_work_is_not_disturbed_unless_asked_to(drivers: Drivers, client: MlflowClient, chdir: Path) -> None:
     old = hang(drivers, 1, "run", write(chdir, f"HANGS = [1]\n{WAIT}", grace=600.0))
     study = study_of(client)
@@ -376,6 +388,7 @@ def test_a_driver_at_work_is_not_disturbed_unless_asked_to(drivers: Drivers, cli
     assert (parent.data.tags["mltune.state"], parent.info.status) == ("COMPLETE", "FINISHED")
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("silent", [10, 100])
 def test_a_driver_on_another_host(silent: float, drivers: Drivers, client: MlflowClient, chdir: Path) -> None:
     killed(drivers, 1, "run", write(chdir, f"HANGS = [1]\n{WAIT}"))
@@ -404,31 +417,26 @@ def test_what_is_no_study_is_refused(client: MlflowClient, chdir: Path) -> None:
     assert dump(chdir) == before
 
 
-def mlflow_run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """`mlflow run -e resume` at the root of the repository."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return subprocess.run(
-        ["mlflow", "run", str(ROOT), "-e", "resume", "--env-manager", "local", *arguments],
-        env=os.environ | {"PATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
-
-
+@pytest.mark.alone
 def test_mlflow_run_goes_on_with_the_same_parent(drivers: Drivers, client: MlflowClient, chdir: Path) -> None:
     killed(drivers, 1, "run", write(chdir, f"HANGS = [1]\n{WAIT}"))
     study = study_of(client)
-    without = mlflow_run("-P", f"run_id={study}")
-    assert without.returncode != 0
-    assert f"--run-id {study} -P run_id={study}" in without.stderr
-    assert states(client, study) == [(0, "COMPLETE"), (1, "RUNNING")]
-
-    for n_trials in (4, 5):  # MLflow keeps the -P of a run that it made as params, and those of this one nowhere
-        done = mlflow_run("--run-id", study, "-P", f"run_id={study}", "-P", f"n_trials={n_trials}")
-        assert done.returncode == 0, done.stderr
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    command = ["mlflow", "run", str(ROOT), "-e", "resume", "--env-manager", "local", "--run-id", study]
+    given = [f"-Prun_id={study}", "-Pn_trials=4"]
+    done = subprocess.run(
+        [*command, *given], env=os.environ | {"PATH": path}, capture_output=True, text=True, check=False, timeout=600
+    )
+    assert done.returncode == 0, done.stderr
     parent = client.get_run(study)
     assert (parent.data.tags["mltune.state"], parent.info.status) == ("COMPLETE", "FINISHED")
-    expected = [(0, "COMPLETE"), (1, "INTERRUPTED"), (1, "COMPLETE")] + [(n, "COMPLETE") for n in (2, 3, 4)]
-    assert states(client, study) == expected
+    assert states(client, study) == [(0, "COMPLETE"), (1, "INTERRUPTED")] + [(n, "COMPLETE") for n in (1, 2, 3)]
+    assert not {"run_id", "n_trials"} & set(parent.data.params)  # which other ones would clash with the next time
+
+
+def test_the_run_of_mlflow_run_must_be_the_study(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = tune(value).run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", client.create_run("0").info.run_id)
+    with pytest.raises(RequestError, match=f"--run-id {study} -P run_id={study}"):
+        mltune.resume(study, value, n_trials=5)
+    assert states(client, study) == [(n, "COMPLETE") for n in range(3)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import signal
 from collections import Counter
 from dataclasses import replace
 from importlib.metadata import EntryPoint
@@ -33,50 +33,61 @@ def trials(client: MlflowClient, study: str, view: int = ViewType.ACTIVE_ONLY) -
     return client.search_runs(["0"], f"tags.`mltune.study` = '{study}'", view)
 
 
-SLOW_IMPORT = """
-import os, time
-if os.path.exists("slow"):
+LATE = """
+import glob, os, time
+
+def wait_for(condition):
+    deadline = time.monotonic() + 300
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+if os.path.exists("together"):
     open(f"importing-{os.getpid()}", "w").close()
-    time.sleep(3)
+    wait_for(lambda: len(glob.glob("importing-*")) == 2)
+
 def train(trial):
-    with open("begun", "a") as file:
-        file.write("x")
-    time.sleep(1.0)
+    if trial.number >= 2:
+        wait_for(lambda: os.path.exists("go"))
     return trial.params["x"]
 """
 
 BEGIN = """
-import mltune
+import mltune, mltune.tracking.runs as runs
+runs.RENEWED_EVERY = 0.3  # the tracking store hears of it often
 mltune.tune("late:train", {"x": mltune.Float(0, 1)}, direction="minimize", algorithm="random", n_trials=9, seed=1,
             isolation="none")
 """
 
 
 def killed_study(drivers: Drivers, client: MlflowClient) -> Run:
-    """The parent run of a study of nine trials, killed in the third or later."""
-    (drivers.folder / "late.py").write_text(SLOW_IMPORT)
-    begun = drivers.folder / "begun"
+    """The parent run of a study of nine trials, killed in the third; from there on they wait for the file `go`."""
+    (drivers.folder / "late.py").write_text(LATE)
     pid = drivers.start(BEGIN)
-    wait_for(lambda: begun.exists() and any(has_begun(client, number) for number in range(2, 9)))
+    wait_for(lambda: has_begun(client, 2))
     kill(pid)
+    assert drivers.wait(pid) == -signal.SIGKILL
     (parent,) = client.search_runs(["0"], "tags.`mltune.kind` = 'study'")
     return parent
 
 
+@pytest.mark.alone
 def test_of_two_that_resume_one_study_one_gives_way(drivers: Drivers, client: MlflowClient) -> None:
     parent = killed_study(drivers, client)
     study = parent.info.run_id
-    (drivers.folder / "slow").touch()
+    (drivers.folder / "together").touch()
     resume = f"import sys; from mltune.cli import main; main(['resume', '{study}'])"
     first = drivers.start(resume)
     second = drivers.start(resume)
+    wait_for(lambda: "leave it to that one" in drivers.log.read_text())
+    (drivers.folder / "go").touch()
     assert sorted([drivers.wait(first), drivers.wait(second)]) == [0, 2], drivers.log.read_text()
     assert len(list(drivers.folder.glob("importing-*"))) == 2
-    assert "leave it to that one" in drivers.log.read_text()
     complete = [run for run in trials(client, study) if run.data.tags["mltune.state"] == "COMPLETE"]
     assert Counter(int(run.data.tags["mltune.number"]) for run in complete) == Counter(range(9))
 
 
+@pytest.mark.alone
 def test_a_run_made_twice_and_one_never_used_are_deleted(drivers: Drivers, client: MlflowClient) -> None:
     parent = killed_study(drivers, client)
     study = parent.info.run_id
@@ -91,6 +102,7 @@ def test_a_run_made_twice_and_one_never_used_are_deleted(drivers: Drivers, clien
     }  # fmt: skip
     unused = client.create_run("0", tags=reserved)
     parents_twin = client.create_run("0", tags={"mltune.uid": parent.data.tags["mltune.uid"]})
+    (drivers.folder / "go").touch()
     assert drivers.run(f"import mltune; mltune.resume('{study}')") == 0, drivers.log.read_text()
     deleted = {run.info.run_id for run in client.search_runs(["0"], "", ViewType.DELETED_ONLY)}
     assert deleted == {twin.info.run_id, unused.info.run_id, parents_twin.info.run_id} | made_ahead
@@ -188,10 +200,18 @@ def test_a_renewal_that_was_under_way_does_not_undo_a_steal(client: MlflowClient
     study = client.create_run("0").info.run_id
     theirs = str(replace(Lease.mine(), boot="another machine"))
     client.set_tag(study, "mltune.lease", theirs)
-    late = threading.Timer(0.25, client.set_tag, (study, "mltune.lease", theirs))
-    late.start()
-    take_over(client, study, steal=True)
-    late.join()
+    under_way = [theirs]
+
+    class Stealing(MlflowClient):  # type: ignore[misc]
+        """A store that hears of the renewal just after the steal."""
+
+        def log_batch(self, *arguments: Any, **options: Any) -> None:
+            super().log_batch(*arguments, **options)
+            if under_way:
+                self.set_tag(study, "mltune.lease", under_way.pop())
+
+    take_over(Stealing(client.tracking_uri), study, steal=True)
+    assert under_way == []
     lease = Lease.parse(client.get_run(study).data.tags["mltune.lease"])
     assert lease is not None
     assert lease.same_driver(Lease.mine())

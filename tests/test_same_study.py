@@ -15,8 +15,9 @@ from mltune.tracking import store
 from mltune.tracking.store import StudyRecord
 from tests.drivers import Drivers, Zygote, has_begun, kill, wait_for
 
+pytestmark = pytest.mark.alone
+
 N_TRIALS = 24
-KILLED_IN = (1, 7, 15)
 
 STUDY = """
 import math, time
@@ -50,6 +51,8 @@ GRID = '{"rate": mltune.Float(0.25, 1, step=0.25), "depth": mltune.Int(1, 3), "k
 
 ALGORITHMS = ("random", "grid", "qmc", "tpe", "gp", "cmaes")
 SCHEDULERS = ("asha", "hyperband", "median")
+KILLED_IN = dict(zip(ALGORITHMS + SCHEDULERS, (1, 7, 15, 7, 15, 1, 15, 1, 7), strict=True))
+"""In which trial, by case; that it might be any is shown in memory, by tests/engines/test_every_cut.py."""
 
 Told = list[tuple[int, Mapping[str, Any], float | None, TrialState, dict[int, float]]]
 
@@ -96,8 +99,7 @@ def uninterrupted(warm: Zygote, tmp_path_factory: pytest.TempPathFactory) -> Cal
     return run
 
 
-@pytest.mark.parametrize("killed_in", KILLED_IN)
-@pytest.mark.parametrize("case", ALGORITHMS + SCHEDULERS)
+@pytest.mark.parametrize(("case", "killed_in"), KILLED_IN.items())
 def test_the_same_trials(
     case: str, killed_in: int, drivers: Drivers, client: MlflowClient, chdir: Path, uninterrupted: Callable[[str], Told]
 ) -> None:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping
+import traceback
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import mlflow
 import pytest
 from mlflow import MlflowClient
 
 import mltune
+from mltune.cli import main
 from mltune.secrets import redact
-from tests.servers import tracking_server
+from tests.servers import Server
 
 IN_ADDRESS = "Gr4nite-in-the-address"
 IN_VARIABLE = "b4salt-in-a-variable"
@@ -50,21 +50,43 @@ def train(trial):
 """
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    """A tracking server's address with a password in it, and its folder."""
-    folder = tmp_path_factory.mktemp("server")
-    with tracking_server(folder, folder / "mlflow.db") as (address, _):
-        yield address.replace("://", f"://bob:{IN_ADDRESS}@"), folder
+SCRIPT = """
+import mltune
+mltune.tune(lambda trial: 1.0, {"x": mltune.Float(0, 1)}, direction="minimize", n_trials=1)
+"""
 
 
-def run(arguments: list[str], folder: Path, uri: str, **variables: str) -> tuple[int, str]:
-    """A command's exit code, and all that it said."""
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": uri, "WAREHOUSE_TOKEN": IN_VARIABLE, "MLTUNE_REPORT": "true"}
-    done = subprocess.run(
-        [sys.executable, *arguments], cwd=folder, env=environment | variables, capture_output=True, text=True
-    )
-    return done.returncode, done.stdout + done.stderr
+@pytest.fixture
+def secret_uri(server: tuple[str, Server]) -> str:
+    """A tracking server's address with a password in it."""
+    return server[0].replace("://", f"://bob:{IN_ADDRESS}@")
+
+
+Say = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def say(chdir: Path, tracking_uri: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Say:
+    """A command's exit code in the current folder, and all that it said; without arguments, that of a script."""
+
+    def say(uri: str, *arguments: str) -> tuple[int, str]:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        monkeypatch.setenv("WAREHOUSE_TOKEN", IN_VARIABLE)
+        monkeypatch.setenv("MLTUNE_REPORT", "true")
+        mlflow.set_tracking_uri(uri)
+        capfd.readouterr()
+        try:
+            main(list(arguments)) if arguments else exec(SCRIPT, {})
+            code = 0
+        except SystemExit as error:
+            code = error.code
+        except BaseException:
+            traceback.print_exc()
+            code = 1
+        out, err = capfd.readouterr()
+        return int(code or 0), out + err
+
+    return say
 
 
 def leaks(files: Mapping[str, bytes]) -> list[str]:
@@ -75,71 +97,75 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_nothing_that_a_study_leaves_or_says_holds_a_secret(server: tuple[str, Path], chdir: Path) -> None:
-    uri, store = server
+@pytest.mark.alone
+def test_nothing_that_a_study_leaves_or_says_holds_a_secret(
+    server: tuple[str, Server], secret_uri: str, say: Say, chdir: Path
+) -> None:
+    client = MlflowClient(tracking_uri=secret_uri)
+    experiment = client.create_experiment("secretive")
     (chdir / "study.yaml").write_text(STUDY)
     (chdir / "objective.py").write_text(OBJECTIVE)
-    code, said = run(["-m", "mltune", "run", "study.yaml"], chdir, uri)
+    code, said = say(secret_uri, "run", "study.yaml", "--experiment-name", "secretive")
     assert code == 0, said
     assert "6 trials: 4 complete, 2 failed" in said
-    files = contents(store)
-    assert {Path(name).name for name in files} >= {"mlflow.db", "report.html", "traceback.txt", "study.yaml"}
+    store = server[1].folder
+    files = contents(store / "artifacts" / experiment)
+    assert {Path(name).name for name in files} >= {"report.html", "traceback.txt", "study.yaml"}
     tracebacks = [text.decode() for name, text in files.items() if name.endswith("traceback.txt")]
     assert any("no connection to postgres://db/x, ***" in text for text in tracebacks)
-    (parent,) = MlflowClient(tracking_uri=uri).search_runs(["0"], "tags.`mltune.kind` = 'study'")
+    (parent,) = client.search_runs([experiment], "tags.`mltune.kind` = 'study'")
     run_id = parent.info.run_id
     for command in ("show", "report", "resume"):
-        code, shown = run(["-m", "mltune", command, run_id], chdir, uri)
+        code, shown = say(secret_uri, command, run_id)
         assert code == 0, shown
         assert leaks({command: shown.encode()}) == []
     (chdir / "objective.py").unlink()  # it holds what it is to leak
     shutil.rmtree(chdir / "__pycache__", ignore_errors=True)
+    assert (store / "mlflow.db").exists()
     assert leaks(contents(store) | contents(chdir) | {"what was said": said.encode()}) == []
 
 
-def test_a_token_in_the_projects_address_is_taken_out(server: tuple[str, Path], chdir: Path) -> None:
-    uri, _ = server
-    client = MlflowClient(tracking_uri=uri)
+@pytest.mark.alone
+def test_a_token_in_the_projects_address_is_taken_out(
+    secret_uri: str, say: Say, chdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = MlflowClient(tracking_uri=secret_uri)
     source = f"https://oauth2:{IN_PROJECT}@git.example/project.git"
-    parent = client.create_run("0", tags={"mlflow.source.name": source, "mlflow.project.entryPoint": "main"})
+    experiment = client.create_experiment("a project's")
+    parent = client.create_run(experiment, tags={"mlflow.source.name": source, "mlflow.project.entryPoint": "main"})
     (chdir / "study.yaml").write_text(STUDY)
     (chdir / "objective.py").write_text("def train(trial):\n    return trial.params['x']\n")
-    arguments = ["-m", "mltune", "run", "study.yaml", "--register", "plain"]
-    code, said = run(arguments, chdir, uri, MLFLOW_RUN_ID=parent.info.run_id)
+    monkeypatch.setenv("MLFLOW_RUN_ID", parent.info.run_id)
+    code, said = say(secret_uri, "run", "study.yaml", "--register", "plain")
     assert code == 1  # it logs no model to register
     tags = client.get_run(parent.info.run_id).data.tags
     assert tags["mlflow.source.name"] == "https://git.example/project.git"
     assert leaks({"tags": str(tags).encode(), "said": said.encode()}) == []
 
 
-@pytest.mark.parametrize("arguments", [["-m", "mltune", "list"], ["script.py"]], ids=["command", "script"])
-def test_a_server_that_is_away(arguments: list[str], chdir: Path) -> None:
-    (chdir / "script.py").write_text(
-        "import mltune\nmltune.tune(lambda trial: 1.0, {'x': mltune.Float(0, 1)}, direction='minimize', n_trials=1)\n"
-    )
-    code, said = run(arguments, chdir, f"http://bob:{IN_ADDRESS}@127.0.0.1:9")
+@pytest.mark.processes
+@pytest.mark.parametrize("arguments", [["list"], []], ids=["command", "script"])
+def test_a_server_that_is_away(arguments: list[str], say: Say) -> None:
+    code, said = say(f"http://bob:{IN_ADDRESS}@127.0.0.1:9", *arguments)
     assert code != 0
     assert "the tracking server must answer, but http://127.0.0.1:9 did not" in said
     assert leaks({"said": said.encode()}) == []
 
 
-def test_a_server_that_refuses(server: tuple[str, Path], chdir: Path) -> None:
+@pytest.mark.alone
+def test_a_server_that_refuses(secret_uri: str, say: Say) -> None:
     """An error of MLflow's that names the address is not shown as the cause of ours."""
-    uri, _ = server
-    (chdir / "script.py").write_text(
-        "import mltune\nmltune.tune(lambda trial: 1.0, {'x': mltune.Float(0, 1)}, direction='minimize', n_trials=1)\n"
-    )
-    code, said = run(["script.py"], chdir, f"{uri}/nowhere")
+    code, said = say(f"{secret_uri}/nowhere")
     assert code == 1
     assert "StoreUnavailableError: the tracking store " in said
     assert leaks({"said": said.encode()}) == []
 
 
-def test_wrong_requests_do_not_repeat_secrets(chdir: Path) -> None:
+def test_wrong_requests_do_not_repeat_secrets(say: Say, chdir: Path) -> None:
     (chdir / "study.yaml").write_text(STUDY + f"experiment_name: {{password: {IN_TRACEBACK}}}\n")
     words = ["--password", IN_TRACEBACK], [f"--password={IN_TRACEBACK}"], [f"password={IN_TRACEBACK}"]
     for options in ([], *words):
-        code, said = run(["-m", "mltune", "run", "study.yaml", *options], chdir, "sqlite:///x.db")
+        code, said = say("sqlite:///x.db", "run", "study.yaml", *options)
         assert code == 2
         assert leaks({"said": said.encode()}) == []
     with pytest.raises(mltune.RequestError) as caught:

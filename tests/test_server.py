@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import mlflow
 import numpy as np
 import pytest
 from mlflow import MlflowClient
 
 import mltune
-from tests.servers import tracking_server
+from tests.servers import Server
 
-
-@pytest.fixture
-def server(chdir: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A tracking server that also serves the artifacts; its address, set in MLflow."""
-    with tracking_server(chdir, chdir / "mlflow.db") as (address, _):
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-        mlflow.set_tracking_uri(address)
-        yield address
+pytestmark = pytest.mark.alone
 
 
 def objective(trial: mltune.Trial) -> dict[str, float]:
@@ -35,7 +25,12 @@ def objective(trial: mltune.Trial) -> dict[str, float]:
     return {"value": float(trial.params["alpha"])}
 
 
-def test_a_study_through_a_server(server: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_study_through_a_server(
+    server: tuple[str, Server], tracking_uri: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    address, _ = server
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    mlflow.set_tracking_uri(address)
     result = mltune.tune(
         objective,
         {"alpha": mltune.Float(0.1, 1.0)},
@@ -51,7 +46,7 @@ def test_a_study_through_a_server(server: str, capfd: pytest.CaptureFixture[str]
     client = MlflowClient()
     experiment = client.get_experiment_by_name("remote")
     assert experiment is not None
-    assert f"{server}/#/experiments/{experiment.experiment_id}/runs/{result.run_id}" in printed.out
+    assert f"{address}/#/experiments/{experiment.experiment_id}/runs/{result.run_id}" in printed.out
     assert "View run" not in printed.out
     runs = client.search_runs([experiment.experiment_id], f"tags.`mltune.study` = '{result.run_id}'")
     states = sorted((run.data.tags["mltune.state"], run.info.status) for run in runs)

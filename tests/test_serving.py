@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,25 +16,29 @@ import pandas as pd
 import pytest
 import requests
 from mlflow import MlflowClient
+from mlflow.models.cli import commands
 from sklearn.dummy import DummyRegressor
 
 import mltune
 from mltune.cli import main
-from tests.servers import free_port, mlflow_server
+from tests.servers import Server, free_port, mlflow_server
+
+pytestmark = pytest.mark.alone
 
 PROJECTS = Path(__file__).parents[1] / "projects"
 PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 
 @contextmanager
-def served(uri: str, folder: Path) -> Iterator[str]:
+def served(uri: str, folder: Path) -> Iterator[tuple[str, Server]]:
     """`mlflow models serve`, as its documentation says, from an empty folder; its address."""
     folder.mkdir()
     port = str(free_port())
     address = f"http://127.0.0.1:{port}"
     command = ("models", "serve", "-m", uri, "--env-manager", "local", "-p", port)
-    with mlflow_server(*command, probe=f"{address}/ping", folder=folder, environment=os.environ | {"PATH": PATH}):
-        yield address
+    environment = os.environ | {"PATH": PATH}
+    with mlflow_server(*command, probe=f"{address}/ping", folder=folder, environment=environment) as server:
+        yield address, server
 
 
 def ask(address: str, rows: pd.DataFrame) -> requests.Response:
@@ -43,67 +46,67 @@ def ask(address: str, rows: pd.DataFrame) -> requests.Response:
     return requests.post(f"{address}/invocations", json=body, timeout=240)
 
 
-def predict_on_csv(uri: str, rows: pd.DataFrame, folder: Path) -> Any:
-    """`mlflow models predict` on a CSV file."""
-    rows.to_csv(folder / "rows.csv", index=False)
-    command = [
-        "models",
-        "predict",
-        "-m",
-        uri,
-        "-i",
-        "rows.csv",
-        "-t",
-        "csv",
-        "-o",
-        "out.json",
-        "--env-manager",
-        "local",
-    ]
-    done = subprocess.run(
-        [sys.executable, "-m", "mlflow", *command],
-        cwd=folder,
-        env=os.environ | {"PATH": PATH},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads((folder / "out.json").read_text())["predictions"]
+def predict_on_csv(uri: str, rows: pd.DataFrame) -> Any:
+    """`mlflow models predict` on a CSV file, in this process."""
+    rows.to_csv("rows.csv", index=False)
+    command = ["predict", "-m", uri, "-i", "rows.csv", "-t", "csv", "-o", "out.json", "--env-manager", "local"]
+    commands(command, standalone_mode=False)
+    return json.loads(Path("out.json").read_text())["predictions"]
 
 
-@pytest.mark.parametrize(("project", "name"), [("breast_cancer", "breast-cancer"), ("house_prices", "house-prices")])
-def test_the_champion_of_a_project(project: str, name: str, client: MlflowClient, tmp_path: Path) -> None:
-    """scikit-learn and PyTorch: the same numbers however it is asked, any number of rows, clear errors."""
-    with pytest.raises(SystemExit, match="0"):
+def champion_of(project: str, name: str) -> tuple[str, mlflow.pyfunc.PyFuncModel]:
+    """The best model of a study of one trial, and its address."""
+    with pytest.raises(SystemExit, match=r"^0$"):
         main(["run", str(PROJECTS / project / "study.yaml"), "--n-trials", "1"])
     uri = f"models:/{name}@champion"
-    loaded = mlflow.pyfunc.load_model(uri)
+    return uri, mlflow.pyfunc.load_model(uri)
+
+
+def check_answers(address: str, uri: str, loaded: mlflow.pyfunc.PyFuncModel) -> None:
+    """The same numbers however it is asked, any number of rows, clear errors."""
     rows = pd.concat([loaded.input_example] * 3, ignore_index=True)[:7]
     column = rows.columns[0]
-    with served(uri, tmp_path / "empty") as address:
-        for count in (1, 3, 7):
-            answer = ask(address, rows[:count])
-            assert answer.status_code == 200, answer.text
-            assert np.allclose(answer.json()["predictions"], loaded.predict(rows[:count]))
-        lacking = ask(address, rows.drop(columns=column))
-        assert lacking.status_code == 400
-        assert f"missing inputs ['{column}']" in lacking.text
-        wrong = ask(address, rows.assign(**{column: "a lot"}))
-        assert wrong.status_code == 400
-        assert column in wrong.text
-    assert np.allclose(predict_on_csv(uri, rows, tmp_path), loaded.predict(rows))
+    for count in (1, 3, 7):
+        answer = ask(address, rows[:count])
+        assert answer.status_code == 200, answer.text
+        assert np.allclose(answer.json()["predictions"], loaded.predict(rows[:count]))
+    lacking = ask(address, rows.drop(columns=column))
+    assert lacking.status_code == 400
+    assert f"missing inputs ['{column}']" in lacking.text
+    wrong = ask(address, rows.assign(**{column: "a lot"}))
+    assert wrong.status_code == 400
+    assert column in wrong.text
+    assert np.allclose(predict_on_csv(uri, rows), loaded.predict(rows))
 
 
-def test_an_alias_that_moves_is_picked_up_by_a_restart(client: MlflowClient, tmp_path: Path) -> None:
+def test_the_champion_of_a_project_in_pytorch(client: MlflowClient, tmp_path: Path) -> None:
+    uri, loaded = champion_of("house_prices", "house-prices")
+    with served(uri, tmp_path / "empty") as (address, _):
+        check_answers(address, uri, loaded)
+
+
+def test_the_champion_of_a_project_in_scikit_learn_and_a_better_one_after_a_restart(
+    client: MlflowClient, tmp_path: Path
+) -> None:
     def objective(trial: mltune.Trial) -> float:
-        value = trial.params["value"]
-        trial.log_model(DummyRegressor(strategy="constant", constant=value).fit([[0]], [0]), input_example=[[0.0]])
-        return float(value)
+        trial.log_model(DummyRegressor(strategy="constant", constant=2.0).fit([[0]], [0]), input_example=[[0.0]])
+        return float(trial.params["loss"])
 
-    for value, answer in ((2.0, 2.0), (1.0, 1.0)):
-        space = {"value": mltune.Categorical([value])}
-        mltune.tune(objective, space, direction="minimize", algorithm="grid", register="moved", quiet=True)
-        with served("models:/moved@champion", tmp_path / str(value)) as address:
-            said = requests.post(f"{address}/invocations", json={"inputs": [[0.0]]}, timeout=240).json()
-        assert said == {"predictions": [answer]}
-    assert len(client.search_model_versions("name = 'moved'")) == 2
+    uri, loaded = champion_of("breast_cancer", "breast-cancer")
+    with served(uri, tmp_path / "empty") as (address, server):
+        check_answers(address, uri, loaded)
+        mltune.tune(
+            objective,
+            {"loss": mltune.Categorical([0.0])},
+            direction="minimize",
+            metric="cv_log_loss",
+            algorithm="grid",
+            register="breast-cancer",
+            isolation="none",
+            quiet=True,
+        )
+        server.end()
+        server.start()
+        said = requests.post(f"{address}/invocations", json={"inputs": [[0.0]]}, timeout=240).json()
+    assert said == {"predictions": [2.0]}
+    assert len(client.search_model_versions("name = 'breast-cancer'")) == 2

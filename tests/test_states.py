@@ -1,49 +1,42 @@
-"""What may happen to a trial or to its driver, on each engine: state, status and reason, as the design's table says."""
+"""What may happen to a study's driver, on each engine: state and status of all runs, and how the study goes on."""
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+import psutil
 import pytest
 import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 
 import mltune
-from mltune import Categorical, TrialState
+from mltune import TrialState
 from tests.drivers import Drivers, has_begun, trials_begun, wait_for
 
-COLUMNS = {"optuna-1": ("optuna", 1), "optuna-2": ("optuna", 2), "ray-2": ("ray", 2)}
+pytestmark = pytest.mark.alone
 
 COMPLETE = ("COMPLETE", "FINISHED", None)
 INTERRUPTED = ("INTERRUPTED", "KILLED", None)
 RUNNING = ("RUNNING", "RUNNING", None)
 
-TABLE = {
-    "complete": COMPLETE,
-    "pruned": ("PRUNED", "KILLED", None),
-    "raise": ("FAILED", "FAILED", "exception"),
-    "nan": ("FAILED", "FAILED", "nan"),
-    "missing": ("FAILED", "FAILED", "missing-metric"),
-    "timeout": ("FAILED", "FAILED", "timeout"),
-}
 N_TRIALS = 4
 
 OBJECTIVE = """
-import time
+import os, time
 from pathlib import Path
 
+FOLDER = Path({folder!r})
+
 def train(trial):
-    first = Path(f"training-{trial.number}")
+    first = FOLDER / f"training-{{trial.number}}"
     if trial.number > 0 and not first.exists():
-        first.touch()
-        while not Path("go-on").exists():
+        first.with_suffix(".new").write_text(str(os.getpid()))
+        first.with_suffix(".new").rename(first)
+        while not (FOLDER / "go-on").exists():
             time.sleep(0.01)
     return trial.params["x"]
 """
@@ -55,76 +48,42 @@ mltune.cli.main({arguments})
 """
 
 
-@pytest.fixture(scope="module")
-def own_ray() -> Iterator[None]:
-    """One Ray for the studies of this process; a study joins it and leaves it running."""
-    import ray
-
-    ray.init("local", num_cpus=2, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
-    yield
-    ray.shutdown()
-
-
-@pytest.mark.parametrize("column", COLUMNS)
-def test_what_an_objective_may_do(column: str, client: MlflowClient, request: pytest.FixtureRequest) -> None:
-    def objective(trial: mltune.Trial) -> Any:
-        match trial.params["what"]:
-            case "pruned":
-                trial.report(5.0, step=1)
-                raise mltune.TrialPruned
-            case "raise":
-                raise ValueError("a bad day")
-            case "nan":
-                return float("nan")
-            case "missing":
-                return {"other": 1.0}
-            case "timeout":
-                time.sleep(600)
-        return 1.0
-
-    engine, n_jobs = COLUMNS[column]
-    if engine == "ray":
-        request.getfixturevalue("own_ray")
-    result = mltune.tune(
-        objective,
-        {"what": Categorical(list(TABLE))},
-        direction="minimize",
-        algorithm="grid",
-        engine=engine,
-        n_jobs=n_jobs,
-        trial_timeout=5.0,
-        quiet=True,
-    )
-    assert {run.data.params["what"]: outcome(run) for run in trials_of(client, result.run_id)} == TABLE
-    assert [outcome(client.get_run(result.run_id)), result.best_trial.params] == [COMPLETE, {"what": "complete"}]
-
-
-@pytest.mark.parametrize(
-    ("signum", "code"),
-    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)],
-    ids=["ctrl-c", "sigterm", "kill-9"],
-)
-@pytest.mark.parametrize("column", COLUMNS)
+@pytest.mark.parametrize(("engine", "n_jobs"), [("optuna", 1), ("optuna", 2), ("ray", 2)])
 def test_what_may_happen_to_the_driver(
-    column: str, signum: int, code: int, drivers: Drivers, client: MlflowClient
+    engine: str, n_jobs: int, drivers: Drivers, client: MlflowClient, request: pytest.FixtureRequest
 ) -> None:
-    engine, n_jobs = COLUMNS[column]
+    """Ctrl-C, SIGTERM and `kill -9`, one after the other: the study goes on each time, and at last to its end."""
+    if engine == "ray":
+        request.getfixturevalue("joined_ray")
+    cut = range(1, 1 + n_jobs)
+    attempts: list[tuple[str, str, str | None]] = []
     driver = begin(drivers, engine=engine, n_jobs=n_jobs, grace=0.1)
-    os.kill(driver, signum)
-    assert drivers.wait(driver) == code, drivers.log.read_text()
-
     study = study_of(client)
-    cut_off = RUNNING if signum == signal.SIGKILL else INTERRUPTED
-    assert [outcome(run) for run in trials_of(client, study)] == [COMPLETE] + [cut_off] * n_jobs
-    assert outcome(client.get_run(study)) == cut_off
-    assert (f"go on with: mltune resume {study}" in drivers.log.read_text()) == (signum != signal.SIGKILL)
+    for signum, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)):
+        is_heard = signum != signal.SIGKILL
+        os.kill(driver, signum)
+        assert drivers.wait(driver) == code, drivers.log.read_text()
+
+        cut_off = INTERRUPTED if is_heard else RUNNING
+        runs = trials_of(client, study)
+        assert [outcome(run) for run in runs if number(run) in cut] == [*attempts, cut_off] * n_jobs
+        assert [outcome(run) for run in runs if number(run) not in cut] == [COMPLETE]
+        assert outcome(client.get_run(study)) == cut_off
+        log = drivers.log.read_text()
+        assert ("was interrupted by" in log) == (f"go on with: mltune resume {study}" in log) == is_heard
+        assert "Traceback" not in log
+        check_workers_are_gone(drivers.folder)
+
+        attempts.append(INTERRUPTED)
+        drivers.log.unlink()
+        if is_heard:
+            driver = go_on(drivers, study, n_jobs=n_jobs)
 
     (drivers.folder / "go-on").touch()
     assert drivers.run(main("resume", study)) == 0, drivers.log.read_text()
-    runs = trials_of(client, study)
-    again = range(1, 1 + n_jobs)
-    assert [outcome(run) for run in runs if number(run) in again] == [INTERRUPTED, COMPLETE] * n_jobs
-    check_linked([run for run in runs if number(run) in again])
+    runs = [run for run in trials_of(client, study) if number(run) in cut]
+    assert [outcome(run) for run in runs] == [*attempts, COMPLETE] * n_jobs
+    check_linked(runs)
     check_each_complete_once(client, study)
 
 
@@ -158,11 +117,11 @@ def test_trials_that_run_when_the_time_is_over_have_a_grace(
 ) -> None:
     def objective(trial: mltune.Trial) -> float:
         if trial.number == 1:
-            time.sleep(3.5 if grace > 1 else 600)
+            time.sleep(2.0 if grace > 1 else 600)
         return 1.0
 
     result = mltune.tune(
-        objective, {"x": mltune.Float(0, 1)}, direction="minimize", timeout=3.0, grace=grace, seed=0, quiet=True
+        objective, {"x": mltune.Float(0, 1)}, direction="minimize", timeout=1.5, grace=grace, seed=0, quiet=True
     )
     assert [trial.state for trial in result.trials] == [TrialState.COMPLETE, second]
     expected = COMPLETE if second is TrialState.COMPLETE else INTERRUPTED
@@ -184,13 +143,33 @@ def begin(drivers: Drivers, *, engine: str = "optuna", n_jobs: int = 1, grace: f
         "n_jobs": n_jobs,
         "grace": grace,
     }
-    (drivers.folder / "waits.py").write_text(OBJECTIVE)
+    (drivers.folder / "waits.py").write_text(OBJECTIVE.format(folder=str(drivers.folder)))
     (drivers.folder / "waits.yaml").write_text(yaml.safe_dump(study))
     driver = drivers.start(main("run", "waits.yaml"))
-    wait_for(lambda: all((drivers.folder / f"training-{n + 1}").exists() for n in range(n_jobs)))
-    wait_for(lambda: all(has_begun(drivers.client, n + 1) for n in range(n_jobs)))
+    await_trials(drivers, n_jobs)
     wait_for(lambda: "trial 0 COMPLETE" in drivers.log.read_text())
     return driver
+
+
+def go_on(drivers: Drivers, study: str, *, n_jobs: int) -> int:
+    """Start a driver that resumes the study, whose next trials wait again; its process id."""
+    for path in drivers.folder.glob("training-*"):
+        path.unlink()
+    driver = drivers.start(main("resume", study))
+    await_trials(drivers, n_jobs)
+    return driver
+
+
+def await_trials(drivers: Drivers, n_jobs: int) -> None:
+    """Until the trials that wait do, and the store knows of it."""
+    wait_for(lambda: all((drivers.folder / f"training-{n + 1}").exists() for n in range(n_jobs)))
+    wait_for(lambda: all(has_begun(drivers.client, n + 1) for n in range(n_jobs)))
+
+
+def check_workers_are_gone(folder: Path) -> None:
+    workers = [int(path.read_text()) for path in folder.glob("training-*")]
+    assert workers
+    wait_for(lambda: not any(psutil.pid_exists(pid) for pid in workers))
 
 
 def main(*arguments: str) -> str:
@@ -218,13 +197,16 @@ def outcome(run: Run) -> tuple[str, str, str | None]:
 
 
 def check_linked(runs: list[Run]) -> None:
-    """The second attempts have the points and seeds of the first ones, and name them."""
-    for first, second in zip(runs[::2], runs[1::2], strict=True):
+    """Later attempts have the points and seeds of the first ones, and name them."""
+    for n in {number(run) for run in runs}:
+        first, *later = (run for run in runs if number(run) == n)
         assert "mltune.first_attempt" not in first.data.tags
-        assert second.data.tags["mltune.first_attempt"] == first.info.run_id
-        assert (first.data.tags["mltune.attempt"], second.data.tags["mltune.attempt"]) == ("1", "2")
-        assert second.data.params == first.data.params
-        assert second.data.tags["mltune.seed"] == first.data.tags["mltune.seed"]
+        assert first.data.tags["mltune.attempt"] == "1"
+        assert [run.data.tags["mltune.attempt"] for run in later] == ["2", "3", "4"]
+        for run in later:
+            assert run.data.tags["mltune.first_attempt"] == first.info.run_id
+            assert run.data.params == first.data.params
+            assert run.data.tags["mltune.seed"] == first.data.tags["mltune.seed"]
 
 
 def check_each_complete_once(client: MlflowClient, study: str) -> None:

@@ -5,14 +5,11 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import resource
 import shutil
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,9 +21,10 @@ from mlflow.entities import Run, ViewType
 from sklearn.dummy import DummyRegressor
 
 import mltune
+from mltune.cli import main
 from mltune.errors import StudyFailedError
 from mltune.tracking.lease import Lease
-from tests.drivers import has_begun, wait_for
+from tests.drivers import Drivers, has_begun, wait_for
 from tests.proxy import Answer, Fault, Forward, Proxy, answers, drops, loses_answer, pool, proxy_before, slow, well
 from tests.servers import Server, tracking_server
 
@@ -35,16 +33,11 @@ SPACE = {"x": mltune.Float(0.0, 1.0)}
 TRACKING = ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME")
 
 # what the driver asks of the server once it has found it; workers use others
-DRIVERS = ("runs/create", "runs/log-batch", "runs/update", "runs/get", "set-experiment-tag", "study.yaml")
+DRIVERS_ONCE = ("set-experiment-tag", "study.yaml")
+DRIVERS = ("runs/create", "runs/log-batch", "runs/update", "runs/get", *DRIVERS_ONCE)
 
 
-@pytest.fixture(scope="module")
-def server(migrated_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Server]]:
-    """One server for all tests of this file."""
-    folder = tmp_path_factory.mktemp("server")
-    shutil.copy(migrated_database, folder / "mlflow.db")
-    with tracking_server(folder, folder / "mlflow.db") as server:
-        yield server
+pytestmark = pytest.mark.alone
 
 
 @pytest.fixture
@@ -93,6 +86,17 @@ class Study(threading.Thread):
         except BaseException as error:
             self._result = error
 
+    def wait_for(self, condition: Callable[[], Any]) -> None:
+        """Until a condition holds, or the study has ended before."""
+
+        def holds() -> bool:
+            is_alive = self.is_alive()
+            found = bool(condition())
+            assert found or is_alive, repr(self._result)
+            return found
+
+        wait_for(holds)
+
     def result(self) -> mltune.StudyResult:
         self.join(400)
         assert isinstance(self._result, mltune.StudyResult), repr(self._result)
@@ -103,6 +107,32 @@ class Study(threading.Thread):
         assert isinstance(self._result, StudyFailedError), repr(self._result)
         assert "\n" not in str(self._result)
         return self._result
+
+
+Begin = Callable[..., Study]
+
+
+@pytest.fixture
+def begin(request: pytest.FixtureRequest, chdir: Path) -> Iterator[Begin]:
+    """Begins studies in an experiment of the test's own; the test leaves none behind."""
+    studies: list[Study] = []
+
+    def begin(**arguments: Any) -> Study:
+        studies.append(Study(**{"experiment_name": request.node.name} | arguments))
+        return studies[-1]
+
+    yield begin
+    (chdir / "go").touch()
+    if "proxy" in request.fixturenames:
+        request.getfixturevalue("proxy").be_well()
+    for study in studies:
+        study.join(60)
+
+
+@pytest.fixture
+def experiment(server: tuple[str, Server], request: pytest.FixtureRequest) -> str:
+    """The test's own experiment, whose artifacts the server has."""
+    return str(MlflowClient(server[0]).create_experiment(request.node.name))
 
 
 def runs_of(client: MlflowClient, study: str, view: int = ViewType.ACTIVE_ONLY) -> list[Run]:
@@ -146,23 +176,23 @@ def check_trial(client: MlflowClient, run: Run) -> None:
 
 
 def test_a_server_that_is_killed_for_half_a_minute(
-    server: tuple[str, Server], use: Callable[[str], None], chdir: Path, capfd: pytest.CaptureFixture[str]
+    migrated_database: Path, use: Callable[[str], None], begin: Begin, chdir: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    address, process = server
-    use(address)
+    shutil.copy(migrated_database, chdir)
     Path("go").touch()
-    client = MlflowClient(address)
-    study = Study(n_trials=60, n_jobs=4)
-    seen = len(client.search_runs(["0"]))
-    wait_for(lambda: len(client.search_runs(["0"])) >= seen + 10)
-    process.kill()
-    killed = time.time()
-    time.sleep(30)
-    process.start()
-    back = time.time()
-    result = study.result()
-    complete = check_record(client, result.run_id, 60)
-    assert len(runs_of(client, result.run_id)) == 60
+    with tracking_server(chdir, chdir / "mlflow.db") as (address, process):
+        use(address)
+        client = MlflowClient(address)
+        study = begin(n_trials=60, n_jobs=4, experiment_name=None)
+        study.wait_for(lambda: len(client.search_runs(["0"])) >= 10)
+        process.kill()
+        killed = time.time()
+        time.sleep(30)
+        process.start()
+        back = time.time()
+        result = study.result()
+        complete = check_record(client, result.run_id, 60)
+        assert len(runs_of(client, result.run_id)) == 60
     assert [trial.attempt for trial in result.trials] == [1] * 60
     began = [run.data.metrics["began"] for run in complete]
     ended = [began + run.data.metrics["duration_s"] for began, run in zip(began, complete, strict=True)]
@@ -178,33 +208,45 @@ def test_a_server_that_is_killed_for_half_a_minute(
 WAYS: list[Fault] = [loses_answer(503), answers(500), drops, answers(502), pool, loses_answer(None), slow(0.3)]
 
 
-def every_other_time() -> Fault:
-    """Goes wrong in one way after the other, and well in between."""
-    turns = itertools.cycle(each for way in WAYS for each in (way, well))
-    return lambda forward: next(turns)(forward)
+class InTurns:
+    """A fault that is another one each time."""
+
+    def __init__(self, turns: Iterable[Fault]) -> None:
+        self.seen: list[Fault] = []
+        self._turns = iter(turns)
+
+    def __call__(self, forward: Forward) -> Answer | None:
+        self.seen.append(next(self._turns))
+        return self.seen[-1](forward)
 
 
-def test_every_call_goes_wrong_in_every_way(proxy: Proxy, server: tuple[str, Server]) -> None:
+def test_every_call_goes_wrong_in_every_way(
+    proxy: Proxy, server: tuple[str, Server], experiment: str, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mltune.tracking.writer.delays", lambda: itertools.repeat(0.02))
+    monkeypatch.setattr("mltune.tracking.runs.RENEWED_EVERY", 0.2)  # which gets the run
     Path("go").touch()
     client = MlflowClient(server[0])
-    experiment = client.create_experiment("every-call")  # whose artifacts the server has
-    for path in DRIVERS:
-        proxy.go_wrong(every_other_time(), path)
-    result = Study(n_trials=8, n_jobs=2, experiment_name="every-call").result()
+    often = [each for way in WAYS for each in (way, well)]
+    faults = {path: InTurns(itertools.cycle(often)) for path in DRIVERS}
+    faults |= {path: InTurns(itertools.chain(WAYS, itertools.repeat(well))) for path in DRIVERS_ONCE}
+    for path, fault in faults.items():
+        proxy.go_wrong(fault, path)
+    result = begin(n_trials=8, n_jobs=2).result()
     proxy.be_well()
     check_record(client, result.run_id, 8)
     assert {run.info.run_id for run in client.search_runs([experiment])} == {
         result.run_id,
         *(trial.run_id for trial in result.trials),
     }
-    assert {path: proxy.count(path) > 1 for path in DRIVERS} == dict.fromkeys(DRIVERS, True)
+    assert {path for path in DRIVERS if not {*WAYS} <= {*faults[path].seen}} == set()
     assert proxy.count("runs/create") > 10
 
 
-def test_a_run_that_was_made_unheard_is_made_once(proxy: Proxy, server: tuple[str, Server]) -> None:
+def test_a_run_that_was_made_unheard_is_made_once(proxy: Proxy, server: tuple[str, Server], begin: Begin) -> None:
     Path("go").touch()
     proxy.go_wrong(loses_answer(), "runs/create", times=2)
-    result = Study(n_trials=2).result()
+    result = begin(n_trials=2).result()
     client = MlflowClient(server[0])
     check_record(client, result.run_id, 2)
     assert len(runs_of(client, result.run_id, ViewType.ALL)) == 2
@@ -212,7 +254,7 @@ def test_a_run_that_was_made_unheard_is_made_once(proxy: Proxy, server: tuple[st
 
 
 def test_a_run_that_appears_late_is_deleted(
-    proxy: Proxy, server: tuple[str, Server], monkeypatch: pytest.MonkeyPatch
+    proxy: Proxy, server: tuple[str, Server], begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server makes a run that the driver has given up and asked for again."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
@@ -224,19 +266,20 @@ def test_a_run_that_appears_late_is_deleted(
 
     proxy.go_wrong(well, "runs/create", times=1)  # the study's
     proxy.go_wrong(late, "runs/create", times=1)
-    result = Study(n_trials=2).result()
+    result = begin(n_trials=2).result()
     client = MlflowClient(server[0])
     check_record(client, result.run_id, 2)
     assert len(runs_of(client, result.run_id)) == 2
     assert len(runs_of(client, result.run_id, ViewType.ALL)) == 3
 
 
-def test_a_server_that_is_slow(proxy: Proxy, server: tuple[str, Server]) -> None:
+def test_a_server_that_is_slow(proxy: Proxy, server: tuple[str, Server], begin: Begin) -> None:
     Path("go").touch()
-    proxy.go_wrong(slow(4.0), "runs/log-batch", times=3)
-    result = Study(n_trials=2).result()
+    proxy.go_wrong(well, "runs/log-batch", times=1)  # the study's, before any trial
+    proxy.go_wrong(slow(3.0), "runs/log-batch", times=2)
+    result = begin(n_trials=2).result()
     complete = check_record(MlflowClient(server[0]), result.run_id, 2)
-    assert max(run.data.metrics["gap"] for run in complete) < 3.5
+    assert max(run.data.metrics["gap"] for run in complete) < 2.5
 
 
 def is_down(proxy: Proxy, study: str) -> None:
@@ -296,6 +339,8 @@ Act = Callable[[Proxy, str], None]
 def test_a_study_that_cannot_be_written_stops_and_goes_on_later(
     proxy: Proxy,
     server: tuple[str, Server],
+    experiment: str,
+    begin: Begin,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
     breaks: Act,
@@ -304,14 +349,11 @@ def test_a_study_that_cannot_be_written_stops_and_goes_on_later(
 ) -> None:
     monkeypatch.setattr("mltune.tracking.runs.RENEWED_EVERY", 1.0)
     client = MlflowClient(server[0])
-    name = f"trouble-{breaks.__name__}"
-    study = Study(store_timeout=2, experiment_name=name)
-    wait_for(lambda: (found := client.get_experiment_by_name(name)) and len(client.search_runs([found.experiment_id])))
-    experiment = client.get_experiment_by_name(name).experiment_id
+    study = begin(store_timeout=2)
     closed = "tags.`mltune.kind` = 'trial' AND attributes.status = 'FINISHED'"
-    wait_for(lambda: len(client.search_runs([experiment], closed)) == 2)
+    study.wait_for(lambda: len(client.search_runs([experiment], closed)) == 2)
     parent = client.search_runs([experiment], "tags.`mltune.kind` = 'study'")[0].info.run_id
-    wait_for(lambda: has_begun(client, 2, experiment))
+    study.wait_for(lambda: has_begun(client, 2, experiment))
     breaks(proxy, parent)
     error = study.failure()
     assert says in str(error)
@@ -325,9 +367,9 @@ def test_a_study_that_cannot_be_written_stops_and_goes_on_later(
     assert capfd.readouterr().err == ""
 
 
-def test_a_study_goes_on_through_trouble(proxy: Proxy, server: tuple[str, Server]) -> None:
+def test_a_study_goes_on_through_trouble(proxy: Proxy, server: tuple[str, Server], begin: Begin) -> None:
     Path("go").touch()
-    result = Study(n_trials=1).result()
+    result = begin(n_trials=1).result()
     paths = (*DRIVERS, "runs/search", "metrics/get-history")
 
     def trouble(forward: Forward) -> Answer:
@@ -344,7 +386,7 @@ def test_a_study_goes_on_through_trouble(proxy: Proxy, server: tuple[str, Server
 
 
 def test_models_are_logged_through_trouble(
-    proxy: Proxy, server: tuple[str, Server], monkeypatch: pytest.MonkeyPatch
+    proxy: Proxy, server: tuple[str, Server], experiment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def train(trial: mltune.Trial) -> float:
         for path in ("logged-models", "MLmodel", "runs/outputs"):
@@ -355,8 +397,8 @@ def test_models_are_logged_through_trouble(
 
     monkeypatch.setenv(RETRIES, "0")  # MLflow's own would hide some of the trouble, for four minutes
     client = MlflowClient(server[0])
-    experiment = client.create_experiment("models")  # whose artifacts the server has
-    result = mltune.tune(train, SPACE, **ARGUMENTS, experiment_name="models", isolation="none")
+    name = client.get_experiment(experiment).name
+    result = mltune.tune(train, SPACE, **ARGUMENTS, experiment_name=name, isolation="none")
     proxy.be_well()
     assert [trial.state for trial in result.trials] == ["COMPLETE"] * 3
     for trial in result.trials:
@@ -369,7 +411,6 @@ def test_models_are_logged_through_trouble(
 
 
 DRIVER = """
-import os, sys
 import mltune
 
 def objective(trial):
@@ -381,19 +422,14 @@ def objective(trial):
     return trial.params["x"]
 
 mltune.tune(objective, {"x": mltune.Float(0.0, 1.0)}, direction="minimize", algorithm="random", n_trials=12,
-            n_jobs=4, seed=int(sys.argv[1]), name=f"study-{sys.argv[1]}", quiet=True)
+            n_jobs=4, seed=SEED, name="study-SEED", quiet=True)
 """
 
 
-def test_two_studies_of_four_workers_on_one_sqlite_file(client: MlflowClient, chdir: Path) -> None:
-    Path("driver.py").write_text(DRIVER)
-    drivers = [
-        subprocess.Popen([sys.executable, "driver.py", seed], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for seed in "12"
-    ]
-    said = [driver.communicate(timeout=600) for driver in drivers]
-    assert [driver.returncode for driver in drivers] == [0, 0], said
-    assert said == [("", "")] * 2
+def test_two_studies_of_four_workers_on_one_sqlite_file(client: MlflowClient, drivers: Drivers) -> None:
+    running = [drivers.start(DRIVER.replace("SEED", seed)) for seed in "12"]
+    assert [drivers.wait(driver) for driver in running] == [0, 0], drivers.log.read_text()
+    assert drivers.log.read_text() == ""
     studies = client.search_runs(["0"], "tags.`mltune.kind` = 'study'")
     assert [run.data.tags["mltune.state"] for run in studies] == ["COMPLETE"] * 2
     for study in studies:
@@ -427,26 +463,33 @@ def train(trial):
 """
 
 
-def test_a_full_disk(client: MlflowClient, tracking_uri: str, chdir: Path) -> None:
+FULL = """
+import os, resource, sys
+from pathlib import Path
+from mltune.cli import main
+
+size = Path("mlflow.db").stat().st_size + 400_000
+resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+os.dup2(os.open("stderr", os.O_CREAT | os.O_WRONLY), 2)
+main(["run", "study.yaml"])
+"""
+
+
+def test_a_full_disk(client: MlflowClient, drivers: Drivers, chdir: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """For the driver only: no file may grow any more, which SQLite takes for a disk in trouble."""
     Path("study.yaml").write_text(STUDY)
     Path("train.py").write_text(TRAIN)
-
-    def limit() -> None:
-        size = Path("mlflow.db").stat().st_size + 400_000
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-
-    command = [sys.executable, "-m", "mltune", "run", "study.yaml"]
-    failed = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit, timeout=400, check=False)
+    code = drivers.run(FULL)
+    said = Path("stderr").read_text()
+    assert code == 1, said
     parent = client.search_runs(["0"], "tags.`mltune.kind` = 'study'")[0].info.run_id
-    assert failed.returncode == 1, failed.stderr
-    assert failed.stderr.startswith("mltune: the tracking store failed: ")
-    assert failed.stderr.count("\n") == 1
-    assert f"mltune resume {parent}" in failed.stderr
+    assert said.startswith("mltune: the tracking store failed: ")
+    assert said.count("\n") == 1
+    assert f"mltune resume {parent}" in said
     Path("go").touch()
-    command = [sys.executable, "-m", "mltune", "resume", parent]
-    resumed = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
-    assert (resumed.returncode, resumed.stderr) == (0, "")
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main(["resume", parent])
+    assert capfd.readouterr().err == ""
     runs = [run for run in runs_of(client, parent) if run.data.tags["mltune.state"] == "COMPLETE"]
     assert sorted(int(run.data.tags["mltune.number"]) for run in runs) == list(range(6))
     assert not [run for run in client.search_runs(["0"]) if run.info.status == "RUNNING"]
@@ -474,11 +517,11 @@ def test_mlflows_retries_are_turned_down_for_the_driver_only(
 
 
 def test_a_study_that_was_taken_over_is_left_alone(
-    client: MlflowClient, chdir: Path, monkeypatch: pytest.MonkeyPatch
+    client: MlflowClient, begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mltune.tracking.runs.RENEWED_EVERY", 0.5)
-    study = Study(quiet=True)
-    wait_for(lambda: has_begun(client, 2))
+    study = begin(quiet=True, experiment_name=None)
+    study.wait_for(lambda: has_begun(client, 2))
     parent = client.search_runs(["0"], "tags.`mltune.kind` = 'study'")[0].info.run_id
     thief = replace(Lease.mine(), boot="another machine", host="elsewhere", pid=7)
     client.set_tag(parent, "mltune.lease", str(thief))

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,40 +24,229 @@ from mlflow.entities import Run
 import mltune
 from mltune import Categorical, Float, Int, TrialState
 from mltune.errors import ObjectiveError, RequestError
+from tests.shared import move_artifacts
 
 SPACE = {"x": Float(0.0, 1.0), "kind": Categorical(["a", "b"])}
 
-ENGINES = [("optuna", 1), ("optuna", 2), ("ray", 2)]
+HERE = {"engine": "optuna", "n_jobs": 1, "isolation": "none"}
+ONE_WORKER = {"engine": "optuna", "n_jobs": 1, "isolation": "process"}
+TWO_WORKERS = {"engine": "optuna", "n_jobs": 2, "isolation": "process"}
+RAY = {"engine": "ray", "n_jobs": 2, "isolation": "process"}
 
-
-@pytest.fixture(scope="module")
-def own_ray() -> Iterator[None]:
-    """One Ray for all tests of this file; a study joins it and leaves it running."""
-    import ray
-
-    ray.init("local", num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
-    yield
-    ray.shutdown()
-
-
-@pytest.fixture(params=ENGINES, ids=[f"{engine}-{n_jobs}" for engine, n_jobs in ENGINES])
-def where(request: pytest.FixtureRequest) -> dict[str, Any]:
-    """The engine and the number of jobs."""
-    engine, n_jobs = request.param
-    if engine == "ray":
-        request.getfixturevalue("own_ray")
-    return {"engine": engine, "n_jobs": n_jobs}
+STATES = {
+    "curve": ("COMPLETE", "FINISHED", None),
+    "leave a thread": ("COMPLETE", "FINISHED", None),
+    "wait until it speaks": ("COMPLETE", "FINISHED", None),
+    "fine": ("COMPLETE", "FINISHED", None),
+    "raise": ("FAILED", "FAILED", "exception"),
+    "nan": ("FAILED", "FAILED", "nan"),
+    "inf": ("FAILED", "FAILED", "nan"),
+    "missing": ("FAILED", "FAILED", "missing-metric"),
+    "nothing": ("FAILED", "FAILED", "missing-metric"),
+    "far": ("FAILED", "FAILED", "exception"),
+    "text": ("FAILED", "FAILED", "exception"),
+    "name": ("FAILED", "FAILED", "exception"),
+    "prune": ("PRUNED", "KILLED", None),
+    "timeout": ("FAILED", "FAILED", "timeout"),
+    "exit": ("FAILED", "FAILED", "worker-died"),
+}
+"""What an objective may do, and what becomes of its trial: state, status and reason."""
 
 
 def tune(objective: Any, space: Any = SPACE, **arguments: Any) -> mltune.StudyResult:
+    """Run a study, in this process unless it is told otherwise."""
     defaults: dict[str, Any] = {"direction": "minimize", "algorithm": "random", "n_trials": 3, "seed": 1, "quiet": True}
-    return mltune.tune(objective, space, **defaults | arguments)
+    isolation = "process" if arguments.get("n_jobs", 1) > 1 else "none"
+    return mltune.tune(objective, space, **defaults | {"isolation": isolation} | arguments)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study that several tests look at.
+
+    Attributes:
+        result: Its result.
+        client: A client of its store.
+        runs: Those of its trials, by number and attempt.
+        before: What of this process must not change, as it was before.
+        after: The same, afterwards.
+    """
+
+    result: mltune.StudyResult
+    client: MlflowClient
+    runs: list[Run]
+    before: object
+    after: object
+
+    def doing(self, *what: str) -> list[Run]:
+        """The runs whose objective did that."""
+        return [run for run in self.runs if run.data.params["what"] in what]
+
+
+def of_this_process() -> object:
+    handlers = [signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    return dict(os.environ), mlflow.get_tracking_uri(), handlers
+
+
+@contextmanager
+def store_of_its_own(request: pytest.FixtureRequest) -> Iterator[MlflowClient]:
+    """A fresh store for the studies of a fixture that lives longer than a test; the current folder is its folder."""
+    source = request.getfixturevalue("migrated_database")
+    folder = request.getfixturevalue("tmp_path_factory").mktemp("store")
+    shutil.copy(source, folder)
+    move_artifacts(folder / "mlflow.db", source.parent, folder)
+    uri = f"sqlite:///{folder}/mlflow.db"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("MLFLOW_TRACKING_URI", uri)
+        mlflow.set_tracking_uri(uri)
+        yield MlflowClient(uri)
+    mlflow.set_tracking_uri(None)
+
+
+def run_study(request: pytest.FixtureRequest, client: MlflowClient, objective: Any, **arguments: Any) -> Study:
+    """A study of given points, on the engine that is the fixture's parameter."""
+    where: Mapping[str, Any] = request.param
+    points = arguments.pop("initial")
+    space = {"what": Categorical(list(dict.fromkeys(point["what"] for point in points))), "x": Float(0.0, 1.0)}
+    with request.getfixturevalue("join_ray")() if where["engine"] == "ray" else nullcontext():
+        before = of_this_process()
+        result = tune(objective, space, algorithm="manual", initial=points, n_trials=None, **where | arguments)
+        after = of_this_process()
+    return Study(result, client, children(client, result.run_id), before, after)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(ONE_WORKER, id="optuna-1", marks=pytest.mark.processes),
+        pytest.param(TWO_WORKERS, id="optuna-2", marks=pytest.mark.processes),
+        pytest.param(RAY, id="ray-2", marks=pytest.mark.alone),
+    ],
+)
+def eventful(request: pytest.FixtureRequest) -> Study:
+    """A study in which an objective does all that it may do; three trials have curves."""
+
+    def objective(trial: mltune.Trial) -> Any:
+        def speak_late() -> None:
+            wait_for(ask)
+            trial.report(9.0, step=99)  # nothing answers it
+
+        def wait_for(path: Path) -> None:
+            while not path.exists():
+                time.sleep(0.01)
+
+        what = trial.params["what"]
+        left = [thread for thread in threading.enumerate() if thread.name == "left behind"]
+        if left and not spoken.exists():
+            ask.touch()
+            left[0].join(0.2)
+            spoken.touch()
+            for step in range(3):
+                trial.report(1.0, step=step)
+            return {"value": 1.0, "disturbed": 1.0}
+        match what:
+            case "curve":
+                for step in (1, 4):
+                    trial.report({"value": 10.0 / step, "aside": float(step)}, step=step)
+                return {"value": trial.params["x"], "final": 7.0}
+            case "leave a thread":
+                threading.Thread(target=speak_late, name="left behind", daemon=True).start()
+            case "wait until it speaks":
+                wait_for(spoken)  # so that the worker with the thread has a next trial
+            case "raise":
+                raise ValueError("a bad day")
+            case "nan":
+                return float("nan")
+            case "inf":
+                return float("inf")
+            case "missing":
+                return {"other": 1.0}
+            case "nothing":
+                return None
+            case "far":
+                trial.report(1.0, step=10**20)
+            case "text":
+                return "no number"
+            case "name":
+                return {"value": 1.0, "a[0]": 1.0}
+            case "prune":
+                trial.report(5.0, step=2)
+                raise mltune.TrialPruned
+            case "timeout":
+                time.sleep(600)
+            case "exit":
+                os._exit(3)
+        return 1.0
+
+    with store_of_its_own(request) as client:
+        ask, spoken = Path("ask").absolute(), Path("spoken").absolute()
+        return run_study(
+            request,
+            client,
+            objective,
+            name="demo",
+            initial=[{"what": what, "x": n / 20} for n, what in enumerate(["curve", "curve", *STATES])],
+            trial_timeout=5.0,
+            retries={"worker-died": 1},
+        )
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(ONE_WORKER, id="optuna-1", marks=pytest.mark.processes),
+        pytest.param(TWO_WORKERS, id="optuna-2", marks=pytest.mark.processes),
+        pytest.param(RAY, id="ray-2", marks=pytest.mark.alone),
+    ],
+)
+def logging_study(request: pytest.FixtureRequest) -> Study:
+    """A study whose objective logs by itself, moves MLflow elsewhere, or draws a curve of nine steps for ASHA."""
+
+    def objective(trial: mltune.Trial) -> float:
+        import mlflow.sklearn
+        import sklearn.linear_model
+
+        mlflow.log_metric("by_hand", trial.number)
+        match trial.params["what"]:
+            case "move":
+                mlflow.set_tracking_uri(elsewhere)
+            case "log":
+                mlflow.sklearn.autolog(log_models=False, silent=True)
+                mlflow.log_param("mine", trial.number)
+                mlflow.log_text("hello", "note.txt")
+                model = sklearn.linear_model.LogisticRegression(max_iter=50).fit([[0.0], [1.0], [2.0]], [0, 1, 1])
+                mlflow.sklearn.log_model(model, name="flavor", pip_requirements=["scikit-learn"])
+                with mlflow.start_run(nested=True, run_name="inner"):
+                    mlflow.log_metric("deep", 1.0)
+                try:
+                    mlflow.start_run()
+                except Exception as error:
+                    mlflow.set_tag("refusal", str(error))
+            case "curve":
+                for step in range(1, 10):
+                    trial.report(trial.params["x"], step=step)
+        return float(trial.params["x"])
+
+    again = (1.0, 0.99) if request.param["n_jobs"] == 1 else (1.0,)  # in the same process
+    with store_of_its_own(request) as client:
+        elsewhere = f"sqlite:///{Path.cwd()}/other.db"
+        return run_study(
+            request,
+            client,
+            objective,
+            initial=[{"what": what, "x": x} for x in again for what in ("move", "log")]
+            + [{"what": "curve", "x": x / 10} for x in range(1, 10)],
+            scheduler={"name": "asha", "min_resource": 1, "reduction_factor": 3},
+            experiment_name="here",
+        )
 
 
 def children(client: MlflowClient, parent: str) -> list[Run]:
     experiments = [e.experiment_id for e in client.search_experiments()]
     runs = client.search_runs(experiments, f"tags.`mlflow.parentRunId` = '{parent}'")
-    return sorted(runs, key=lambda run: int(run.data.tags.get("mltune.number", -1)))
+    place = ("mltune.number", "mltune.attempt")
+    return sorted(runs, key=lambda run: [int(run.data.tags.get(name, -1)) for name in place])
 
 
 def outcome(run: Run) -> tuple[str, str, str | None]:
@@ -92,27 +286,25 @@ def test_the_parent_run(client: MlflowClient) -> None:
     assert (study["n_trials"], study["seed"], study["space"]["x"]["high"]) == (3, 1, 1.0)
 
 
+@pytest.mark.processes
 def test_the_parent_shows_the_best_though_a_later_trial_ended_before(client: MlflowClient) -> None:
     def objective(trial: mltune.Trial) -> float:
-        time.sleep(2.0 if trial.number == 0 else 0.0)
+        client = MlflowClient()
+        study = client.get_run(str(trial.run_id)).data.tags["mltune.study"]
+        while trial.number == 0 and len(client.get_metric_history(study, "value")) < 2:
+            time.sleep(0.01)
         return {0: 0.0, 1: 2.0, 2: 1.0}[trial.number]
 
-    result = tune(objective, n_trials=3, n_jobs=2, isolation="process")
+    result = tune(objective, n_trials=3, n_jobs=2)
     history = sorted(client.get_metric_history(result.run_id, "value"), key=lambda metric: metric.step)
     assert [(metric.step, metric.value) for metric in history] == [(0, 2.0), (1, 1.0), (2, 0.0)]
     assert client.get_run(result.run_id).data.metrics == {"value": 0.0}
 
 
-def test_a_trial_run(client: MlflowClient, where: dict[str, Any]) -> None:
-    def objective(trial: mltune.Trial) -> dict[str, float]:
-        for step in (1, 4):
-            trial.report({"value": 10.0 / step, "aside": float(step)}, step=step)
-        return {"value": trial.params["x"], "final": 7.0}
-
-    result = tune(objective, name="demo", **where)
-    runs = children(client, result.run_id)
+def test_a_trial_run(eventful: Study) -> None:
+    result, client, runs = eventful.result, eventful.client, eventful.doing("curve")
     assert [run.info.run_name for run in runs] == ["0000-demo", "0001-demo", "0002-demo"]
-    for run, trial in zip(runs, result.trials, strict=True):
+    for run, trial in zip(runs, result.trials[:3], strict=True):
         tags = {k.removeprefix("mltune."): v for k, v in run.data.tags.items() if k.startswith("mltune.")}
         assert tags.pop("uid")
         assert json.loads(tags.pop("params")) == dict(trial.params)
@@ -136,49 +328,12 @@ def test_a_trial_run(client: MlflowClient, where: dict[str, Any]) -> None:
         assert history[-1].timestamp > history[-2].timestamp
 
 
-def test_states_statuses_and_reasons(client: MlflowClient, where: dict[str, Any]) -> None:
-    def objective(trial: mltune.Trial) -> Any:
-        match trial.params["what"]:
-            case "raise":
-                raise ValueError("a bad day")
-            case "nan":
-                return float("nan")
-            case "inf":
-                return float("inf")
-            case "missing":
-                return {"other": 1.0}
-            case "nothing":
-                return None
-            case "far":
-                trial.report(1.0, step=10**20)
-            case "text":
-                return "no number"
-            case "name":
-                return {"value": 1.0, "a[0]": 1.0}
-            case "exit":
-                os._exit(3)
-            case "prune":
-                trial.report(5.0, step=2)
-                raise mltune.TrialPruned
-        return 1.0
-
-    kinds = ["fine", "raise", "nan", "inf", "missing", "nothing", "far", "text", "name", "exit", "prune"]
-    result = tune(objective, {"what": Categorical(kinds)}, algorithm="grid", n_trials=None, **where)
-    runs = {run.data.params["what"]: run for run in children(client, result.run_id)}
-    assert {kind: outcome(run) for kind, run in runs.items()} == {
-        "fine": ("COMPLETE", "FINISHED", None),
-        "raise": ("FAILED", "FAILED", "exception"),
-        "nan": ("FAILED", "FAILED", "nan"),
-        "inf": ("FAILED", "FAILED", "nan"),
-        "missing": ("FAILED", "FAILED", "missing-metric"),
-        "nothing": ("FAILED", "FAILED", "missing-metric"),
-        "far": ("FAILED", "FAILED", "exception"),
-        "text": ("FAILED", "FAILED", "exception"),
-        "name": ("FAILED", "FAILED", "exception"),
-        "exit": ("FAILED", "FAILED", "worker-died"),
-        "prune": ("PRUNED", "KILLED", None),
-    }
-    assert result.best_trial.params == {"what": "fine"}
+def test_states_statuses_and_reasons(eventful: Study) -> None:
+    result, client = eventful.result, eventful.client
+    runs = {run.data.params["what"]: run for run in eventful.runs}
+    assert {what: outcome(run) for what, run in runs.items()} == STATES
+    assert outcome(client.get_run(result.run_id)) == ("COMPLETE", "FINISHED", None)
+    assert result.best_trial.params == {"what": "curve", "x": 0.0}
     assert float(runs["prune"].data.tags["mltune.value"]) == 5.0
     traceback = Path(client.download_artifacts(runs["raise"].info.run_id, "traceback.txt")).read_text()
     assert traceback.startswith("Traceback")
@@ -188,75 +343,54 @@ def test_states_statuses_and_reasons(client: MlflowClient, where: dict[str, Any]
     assert missing == "the objective must return the metric 'value', but it returned other\n"
 
 
-def test_asha_prunes_at_that_very_step(client: MlflowClient, where: dict[str, Any]) -> None:
-    def objective(trial: mltune.Trial) -> float:
-        for step in range(1, 10):
-            trial.report(trial.params["x"], step=step)
-        return float(trial.params["x"])
+def test_only_a_trial_whose_worker_died_is_tried_again(eventful: Study) -> None:
+    assert [outcome(run) for run in eventful.doing("exit")] == [STATES["exit"]] * 2
+    attempts = {run.data.tags["mltune.attempt"] for run in eventful.runs if run.data.params["what"] != "exit"}
+    assert attempts == {"1"}
 
-    points = [{"x": x / 10} for x in range(1, 10)]
-    result = tune(
-        objective,
-        {"x": Float(0.0, 1.0)},
-        algorithm="manual",
-        initial=points,
-        n_trials=None,
-        scheduler={"name": "asha", "min_resource": 1, "reduction_factor": 3},
-        **where,
-    )
-    pruned = [trial for trial in result.trials if trial.state is TrialState.PRUNED]
+
+def test_a_thread_left_behind_disturbs_no_later_trial(eventful: Study) -> None:
+    (disturbed,) = (run for run in eventful.runs if "disturbed" in run.data.metrics)
+    assert disturbed.data.tags["mltune.steps"] == "[0, 1, 2]"
+    (left,) = eventful.doing("leave a thread")
+    assert "mltune.steps" not in left.data.tags
+
+
+def test_nothing_of_the_process_is_changed(eventful: Study) -> None:
+    assert eventful.after == eventful.before
+
+
+def test_asha_prunes_at_that_very_step(logging_study: Study) -> None:
+    pruned = [trial for trial in logging_study.result.trials if trial.state is TrialState.PRUNED]
     assert len(pruned) >= 5
     for trial in pruned:
-        steps = [m.step for m in client.get_metric_history(str(trial.run_id), "value")]
+        steps = [m.step for m in logging_study.client.get_metric_history(str(trial.run_id), "value")]
         assert steps == list(range(1, len(steps) + 1))
         assert len(steps) < 9
         assert list(trial.reports) == steps
-    assert result.best_trial.params == {"x": 0.1}
+    assert logging_study.result.best_trial.params == {"what": "curve", "x": 0.1}
 
 
-def test_what_user_code_logs_lands_in_its_trial(client: MlflowClient, where: dict[str, Any]) -> None:
-    def objective(trial: mltune.Trial) -> float:
-        import mlflow.sklearn
-        import sklearn.linear_model
-
-        mlflow.sklearn.autolog(log_models=False, silent=True)
-        mlflow.log_metric("by_hand", trial.number)
-        mlflow.log_param("mine", trial.number)
-        mlflow.log_text("hello", "note.txt")
-        model = sklearn.linear_model.LogisticRegression(max_iter=50).fit([[0.0], [1.0], [2.0]], [0, 1, 1])
-        mlflow.sklearn.log_model(model, name="flavor", pip_requirements=["scikit-learn"])
-        with mlflow.start_run(nested=True, run_name="inner"):
-            mlflow.log_metric("deep", 1.0)
-        try:
-            mlflow.start_run()
-        except Exception as error:
-            mlflow.set_tag("refusal", str(error))
-        return 0.0
-
-    result = tune(objective, n_trials=2, **where)
-    for number, run in enumerate(children(client, result.run_id)):
-        assert (run.data.metrics["by_hand"], run.data.params["mine"]) == (number, str(number))
+def test_what_user_code_logs_lands_in_its_trial(logging_study: Study) -> None:
+    client, runs = logging_study.client, logging_study.doing("log")
+    for run in runs:
+        number = run.data.tags["mltune.number"]
+        assert (run.data.metrics["by_hand"], run.data.params["mine"]) == (float(number), number)
         assert run.data.params["max_iter"] == "50"
         assert "note.txt" in {file.path for file in client.list_artifacts(run.info.run_id)}
         assert "already active" in run.data.tags["refusal"]
         assert [child.info.run_name for child in children(client, run.info.run_id)] == ["inner"]
         model_id = run.outputs.model_outputs[0].model_id
         assert client.get_logged_model(model_id).experiment_id == run.info.experiment_id
-    assert len(children(client, result.run_id)) == 2
+    assert len(runs) == sum(trial.params["what"] == "log" for trial in logging_study.result.trials) > 0
+    assert len(logging_study.runs) == len(logging_study.result.trials)
 
 
-def test_an_objective_that_moves_mlflow_elsewhere_disturbs_no_later_trial(client: MlflowClient, tmp_path: Path) -> None:
-    def objective(trial: mltune.Trial) -> float:
-        import mlflow
-
-        mlflow.log_metric("before", 1.0)
-        mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/other.db")
-        return 0.0
-
-    result = tune(objective, n_trials=2, experiment_name="here")
-    runs = children(client, result.run_id)
-    assert [run.data.metrics["before"] for run in runs] == [1.0, 1.0]
+def test_an_objective_that_moves_mlflow_elsewhere_disturbs_no_later_trial(logging_study: Study) -> None:
+    client, runs = logging_study.client, logging_study.runs
+    assert [run.data.metrics["by_hand"] for run in runs] == list(range(len(runs)))
     assert {run.info.experiment_id for run in runs} == {client.get_experiment_by_name("here").experiment_id}
+    assert logging_study.after == logging_study.before
 
 
 def test_five_failures_at_the_start_end_the_study(client: MlflowClient) -> None:
@@ -283,24 +417,24 @@ def test_a_timeout_stops_asking(client: MlflowClient) -> None:
     assert all(trial.state is TrialState.COMPLETE for trial in result.trials)
 
 
+@pytest.mark.processes
 def test_trials_cut_off_by_the_timeout_are_why_the_study_failed(client: MlflowClient) -> None:
     def objective(trial: mltune.Trial) -> float:
         time.sleep(600)
         return 1.0
 
     with pytest.raises(mltune.StudyFailedError, match="none of 1 trials completed before the timeout and its grace"):
-        tune(objective, n_trials=1, timeout=3.0, grace=0)
+        tune(objective, n_trials=1, timeout=1.0, grace=0, isolation="process")
 
 
-def test_a_seed_repeats_the_list_whatever_the_engine(client: MlflowClient, own_ray: None) -> None:
-    lists = [
-        [
-            trial.params
-            for trial in tune(lambda trial: trial.params["x"], engine=engine, algorithm="tpe", n_trials=13).trials
-        ]
-        for engine in ("optuna", "optuna", "ray")
+@pytest.mark.alone
+def test_a_seed_repeats_the_list_whatever_the_engine(client: MlflowClient, joined_ray: None) -> None:
+    results = [
+        tune(lambda trial: trial.params["x"], algorithm="tpe", n_trials=13, **where)
+        for where in (HERE, ONE_WORKER, RAY | {"n_jobs": 1})
     ]
-    assert lists[0] == lists[1] == lists[2]
+    first, second, third = ([trial.params for trial in result.trials] for result in results)
+    assert first == second == third
 
 
 def test_initial_points_come_first(client: MlflowClient) -> None:
@@ -309,7 +443,7 @@ def test_initial_points_come_first(client: MlflowClient) -> None:
     assert len(result.trials) == 3
 
 
-@pytest.mark.parametrize("n_jobs", [1, 2])
+@pytest.mark.parametrize("n_jobs", [1, pytest.param(2, marks=pytest.mark.processes)])
 def test_a_grid_has_each_point_once(n_jobs: int, client: MlflowClient) -> None:
     space = {"a": Int(1, 3), "b": Categorical([1, "1", True])}
     result = tune(lambda trial: trial.params["a"], space, algorithm="grid", n_trials=50, n_jobs=n_jobs)
@@ -347,32 +481,13 @@ def test_isolation_none_runs_in_this_process(client: MlflowClient) -> None:
         trial.report(0.5, step=0)
         return 1.0
 
-    environment = dict(os.environ)
+    before = of_this_process()
     result = tune(objective, isolation="none")
     assert seen == [os.getpid()] * 3
     assert all(run.data.metrics["inside"] == 1.0 for run in children(client, result.run_id))
-    assert dict(os.environ) == environment
+    assert of_this_process() == before
     with pytest.raises(RequestError, match="one trial at a time"):
         tune(objective, isolation="none", n_jobs=2)
-
-
-def test_nothing_of_the_process_is_changed(client: MlflowClient) -> None:
-    import signal
-
-    before = (
-        dict(os.environ),
-        mlflow.get_tracking_uri(),
-        signal.getsignal(signal.SIGINT),
-        signal.getsignal(signal.SIGTERM),
-    )
-    tune(lambda trial: 1.0, n_trials=1)
-    after = (
-        dict(os.environ),
-        mlflow.get_tracking_uri(),
-        signal.getsignal(signal.SIGINT),
-        signal.getsignal(signal.SIGTERM),
-    )
-    assert after == before
 
 
 def test_a_dataframe_of_the_trials(client: MlflowClient) -> None:
@@ -383,6 +498,7 @@ def test_a_dataframe_of_the_trials(client: MlflowClient) -> None:
     assert list(frame["number"]) == [0, 1, 2]
 
 
+@pytest.mark.processes
 def test_the_best_model_is_loaded_and_registered(client: MlflowClient) -> None:
     def objective(trial: mltune.Trial) -> float:
         from sklearn.linear_model import Ridge
@@ -407,13 +523,16 @@ def test_a_study_without_a_model_to_register_fails_and_says_so(client: MlflowCli
     assert client.search_registered_models() == []
 
 
-def test_a_run_that_is_deleted_meanwhile_leaves_no_other_run_open(client: MlflowClient) -> None:
+@pytest.mark.processes
+def test_a_run_that_is_deleted_meanwhile_leaves_no_other_run_open(client: MlflowClient, chdir: Path) -> None:
     def objective(trial: mltune.Trial) -> float:
-        if trial.number == 0:
-            time.sleep(1.0)
-            MlflowClient().delete_run(str(trial.run_id))
-        else:
-            time.sleep(60)
+        other = Path("the other one runs")
+        if trial.number == 1:
+            other.touch()
+            time.sleep(600)
+        while not other.exists():
+            time.sleep(0.01)
+        MlflowClient().delete_run(str(trial.run_id))
         return 1.0
 
     with pytest.raises(mltune.StudyFailedError, match="the tracking store failed") as caught:
@@ -422,37 +541,20 @@ def test_a_run_that_is_deleted_meanwhile_leaves_no_other_run_open(client: Mlflow
     assert [outcome(run)[:2] for run in children(client, caught.value.run_id)] == [("INTERRUPTED", "KILLED")]
 
 
-def test_a_thread_left_behind_disturbs_no_later_trial(client: MlflowClient, where: dict[str, Any]) -> None:
-    def objective(trial: mltune.Trial) -> float:
-        import threading
-
-        def late() -> None:
-            time.sleep(0.3)
-            trial.report(9.0, step=99)
-
-        if trial.number == 0:
-            threading.Thread(target=late, daemon=True).start()
-        for step in range(5):
-            time.sleep(0.15)
-            if trial.number:
-                trial.report(1.0, step=step)
-            elif step == 1:
-                return 1.0
-        return 2.0
-
-    result = tune(objective, n_trials=4, **where)
-    assert [trial.state for trial in result.trials] == [TrialState.COMPLETE] * 4
-
-
+@pytest.mark.processes
 def test_failures_at_the_start_are_forgiven_by_a_success(client: MlflowClient) -> None:
     def objective(trial: mltune.Trial) -> float:
-        if trial.number == 5:
-            time.sleep(1.0)
-        if trial.number < 5:
+        def failed() -> int:
+            return len(MlflowClient().search_runs(["0"], "tags.`mltune.state` = 'FAILED'"))
+
+        while trial.number == 0 and failed() < 5:
+            time.sleep(0.05)
+        if 1 <= trial.number <= 5:
             raise ValueError("not yet")
         return 1.0
 
-    result = tune(objective, n_trials=8, n_jobs=6)
+    result = tune(objective, n_trials=8, n_jobs=2)
+    assert [trial.state for trial in result.trials[:6]] == [TrialState.COMPLETE] + [TrialState.FAILED] * 5
     assert len(result.trials) == 8
 
 
@@ -482,11 +584,9 @@ def test_a_wrong_request_leaves_nothing_behind(arguments: dict[str, Any], senten
 
 
 def test_an_objective_that_cannot_travel_is_refused(client: MlflowClient) -> None:
-    import threading
-
     lock = threading.Lock()
     with pytest.raises(ObjectiveError, match="must be picklable"):
-        tune(lambda trial: float(lock.locked()), experiment_name="untouched")
+        tune(lambda trial: float(lock.locked()), experiment_name="untouched", isolation="process")
     with pytest.raises(ObjectiveError, match="must be a function of one trial, but got 3"):
         tune(3, experiment_name="untouched")
     assert client.get_experiment_by_name("untouched") is None

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from mltune.testing import EngineContract
+from typing import ClassVar
 
-_FEW_MODELS = {"gp": {"n_startup_trials": 12}}  # fitting one takes a tenth of a second
+from mltune.engines import Engine
+from mltune.engines.optuna import OptunaEngine
+from mltune.engines.ray import RayEngine
+from mltune.testing import EngineContract
 
 
 class TestOptuna(EngineContract):
     engine = "optuna"
-    options = _FEW_MODELS
+    options: ClassVar[dict[str, dict[str, int]]] = {"gp": {"n_startup_trials": 12}}  # a fit takes a tenth of a second
 
 
-class TestRay(EngineContract):
-    engine = "ray"
-    options = _FEW_MODELS
+def test_engine_ray_differs_from_optuna_by_its_executor_only() -> None:
+    """So it keeps the laws, which say nothing of executors."""
+    assert RayEngine.__bases__ == (OptunaEngine,)
+    assert {name for name in vars(RayEngine) if hasattr(Engine, name) and not name.startswith("_")} == {
+        "executor",
+        "packages",
+    }

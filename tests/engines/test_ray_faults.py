@@ -7,11 +7,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import psutil
 import pytest
 
@@ -20,6 +22,9 @@ from mltune.engines.ray import RayExecutor
 from mltune.errors import RequestError
 from mltune.execution import Died, Ended, ExecutorLostError, Returned, TimedOut
 from tests.engines.test_ray import run, setup, task
+
+pytestmark = pytest.mark.alone
+cloudpickle.register_pickle_by_value(sys.modules[__name__])  # else every worker imports this module, and so Ray
 
 ROOT = Path(__file__).parents[2]
 FINE = Returned({"value": 1.0})
@@ -70,12 +75,18 @@ def assert_gone(processes: list[psutil.Process]) -> None:
 
 
 @pytest.fixture(scope="module")
-def executor() -> Iterator[RayExecutor]:
-    """Two slots on a Ray of their own, where a trial may take three seconds."""
-    made = RayExecutor(2, {"cpu": 1})
-    made.start(replace(setup(objective), trial_timeout=3.0))
-    yield made
-    made.close()
+def executor(join_ray: Callable[[], AbstractContextManager[None]]) -> Iterator[RayExecutor]:
+    """Two slots on a Ray that runs already, where a trial may take three seconds."""
+    with join_ray():
+        made = RayExecutor(2, {"cpu": 1})
+        made.start(replace(setup(objective), trial_timeout=3.0))
+        yield made
+        made.close()
+
+
+def without_ray() -> dict[str, str]:
+    """The environment for a process that is to join no Ray."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("RAY_A")}
 
 
 def test_nothing_to_hear(executor: RayExecutor) -> None:
@@ -127,7 +138,7 @@ executor.next()
 def test_a_killed_driver_leaves_nothing_behind(tmp_path: Path) -> None:
     short = Path(tempfile.mkdtemp(prefix="t", dir="/tmp"))
     command = [sys.executable, "-c", KILLED, str(tmp_path)]
-    driver = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"TMPDIR": str(short)})
+    driver = subprocess.Popen(command, cwd=ROOT, env=without_ray() | {"TMPDIR": str(short)})
     while not (tmp_path / "stands-0").exists():
         assert driver.poll() is None
         time.sleep(0.05)
@@ -144,6 +155,9 @@ def lose_a_node_and_then_the_cluster(tmp_path: Path) -> None:
     """On a cluster of two nodes with room for one trial each, named by `RAY_ADDRESS`."""
     from ray.cluster_utils import Cluster
 
+    from mltune.engines import _ray_cluster, ray
+
+    ray._CLOSE_GRACE = _ray_cluster._SHUTDOWN_GRACE = 1.0  # a lost cluster uses them up
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     cluster.add_node(num_cpus=1)
     os.environ["RAY_ADDRESS"] = cluster.address
@@ -182,10 +196,18 @@ def lose_a_node_and_then_the_cluster(tmp_path: Path) -> None:
 
 
 def test_a_node_and_then_the_cluster_are_lost(tmp_path: Path) -> None:
-    """In a process of its own: Ray ends a process that has lost its cluster, a minute later."""
+    """In a process of its own: Ray ends a process that has lost its cluster, a minute later.
+
+    Ray by itself takes 15 seconds to see that a node is gone, and meanwhile places slots there.
+    """
+    soon = {"RAY_health_check_period_ms": "300", "RAY_health_check_initial_delay_ms": "300"}
     call = f"import pathlib; {__name__}.{lose_a_node_and_then_the_cluster.__name__}(pathlib.Path({str(tmp_path)!r}))"
     ended = subprocess.run(
-        [sys.executable, "-c", f"import {__name__}; {call}"], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-c", f"import {__name__}; {call}"],
+        cwd=ROOT,
+        env=without_ray() | soon,
+        capture_output=True,
+        text=True,
     )
     assert ended.returncode == 0, ended.stderr
 

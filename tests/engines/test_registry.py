@@ -215,6 +215,15 @@ def test_the_list_shows_what_is_there_and_what_is_wrong(
     assert "give the plugin's entry point another name" in thief.remedy
 
 
+SHOW_TEMPLATE = """
+import sys
+from mltune.engines import get_engine, list_engines
+print(*[engine for engine in list_engines() if engine.name == "template"])
+print(sys.modules[get_engine("template").__module__].__file__)
+"""
+
+
+@pytest.mark.processes
 def test_the_template_is_installed_and_tested_like_a_strangers_plugin(tmp_path: Path) -> None:
     copy, target, tests = tmp_path / "copy", tmp_path / "site", tmp_path / "tests"
     shutil.copytree(PLUGIN, copy, ignore=shutil.ignore_patterns("__pycache__", "build", "*.egg-info"))
@@ -230,8 +239,7 @@ def test_the_template_is_installed_and_tested_like_a_strangers_plugin(tmp_path: 
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    show = "from mltune.engines import *; print(*[e for e in list_engines() if e.name == 'template'])"
-    assert "provider='mltune-template', installed=True, remedy=''" in python("-c", show)
-    where = "from mltune.engines import *; import sys; print(sys.modules[get_engine('template').__module__].__file__)"
-    assert Path(python("-c", where).strip()).parent == target
+    listed, where = python("-c", SHOW_TEMPLATE).splitlines()
+    assert "provider='mltune-template', installed=True, remedy=''" in listed
+    assert Path(where).parent == target
     assert " passed" in python("-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", ".")

@@ -11,6 +11,9 @@ import pytest
 from mltune import Trial
 from mltune.execution import ObjectiveRef, Setup
 from mltune.execution.local import LocalExecutor
+from tests.execution.helpers import SENT, idle, wait_for
+
+Pool = list[LocalExecutor]
 
 
 @pytest.fixture
@@ -35,4 +38,27 @@ def executors(tracking_uri: str) -> Iterator[Callable[..., LocalExecutor]]:
 
     yield make
     for executor in made:
+        executor.close()
+
+
+@pytest.fixture(scope="package")
+def pool() -> Iterator[Pool]:
+    """What `workers` keeps from test to test."""
+    made: Pool = []
+    yield made
+    for executor in made:
+        executor.close()
+
+
+@pytest.fixture
+def workers(pool: Pool) -> Iterator[LocalExecutor]:
+    """Two idle workers for what the task brings along: those that the last test left, unless it failed."""
+    if not pool:
+        pool.append(LocalExecutor(2))
+        pool[0].start(Setup(objective=SENT, metric="value", environment={}))
+    (executor,) = pool
+    wait_for(lambda: idle(executor) == 2)
+    yield executor
+    if len(executor._workers) != 2 or any(worker.task is not None for worker in executor._workers):
+        pool.remove(executor)
         executor.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -15,39 +15,42 @@ import pytest
 
 from mltune import Trial
 from mltune.execution import Died, ObjectiveRef, Returned
+from mltune.execution.local import LocalExecutor
 from mltune.execution.processes import end_marked
-from tests.execution.helpers import STRAYS, alive, pids, run, start_strays, task, wait_for
+from tests.drivers import Drivers, kill
+from tests.execution.helpers import ROOT, STRAYS, alive, idle, pids, run, send, start_strays, task, wait_for
 
-ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.processes
 
 
-@pytest.mark.parametrize(
-    ("how", "words", "where"),
-    [
-        ("os._exit(3)", "the worker exited with status 3", ""),
-        ("os.kill(os.getpid(), 9)", "the worker was killed by SIGKILL", ""),
-        ("os.kill(os.getpid(), 35)", "the worker was killed by signal 35", ""),
-        ("os.abort()", "the worker was killed by SIGABRT", "in objective"),
-        ("ctypes.string_at(0)", "the worker was killed by SIGSEGV", "in objective"),
-    ],
+DEATHS = (
+    ("os._exit(3)", "the worker exited with status 3", False),
+    ("os.kill(os.getpid(), 9)", "the worker was killed by SIGKILL", False),
+    ("os.kill(os.getpid(), 35)", "the worker was killed by signal 35", False),
+    ("os.abort()", "the worker was killed by SIGABRT", True),
+    ("ctypes.string_at(0)", "the worker was killed by SIGSEGV", True),
 )
-def test_a_worker_dies_alone_and_is_replaced(how: str, words: str, where: str, executors: Any, capfd: Any) -> None:
+"""How a worker ends itself, in which words that is told, and whether it leaves a traceback."""
+
+
+def test_workers_die_alone_and_are_replaced(executors: Any, tmp_path: Path, capfd: Any) -> None:
     def objective(trial: Trial) -> float:
-        if trial.params["die"]:
-            exec("import ctypes, os; " + how)
-        time.sleep(0.3)
+        (tmp_path / f"trial-{trial.number}").touch()
+        wait_for((tmp_path / f"trial-{trial.number ^ 1}").exists)  # so that there are two workers
+        exec("import ctypes, os; " + trial.params["how"])
         return 1.0
 
     executor = executors(objective, n_jobs=2)
-    outcomes = run(executor, task(0, die=True), task(1, die=False))
-    assert outcomes == {0: Died(words, outcomes[0].traceback), 1: Returned({"value": 1.0})}
-    assert where in outcomes[0].traceback
-    assert bool(where) == bool(outcomes[0].traceback)
-    assert run(executor, task(2, die=False), task(3, die=False)) == {n: Returned({"value": 1.0}) for n in (2, 3)}
+    for number, (how, words, where) in enumerate(DEATHS):
+        first, second = 2 * number, 2 * number + 1
+        outcomes = run(executor, task(first, how=how), task(second, how=""))
+        assert outcomes == {first: Died(words, outcomes[first].traceback), second: Returned({"value": 1.0})}
+        assert ("in objective" in outcomes[first].traceback) == bool(outcomes[first].traceback) == where
+    assert run(executor, task(98, how=""), task(99, how="")) == {n: Returned({"value": 1.0}) for n in (98, 99)}
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_crash_that_a_trial_survived_is_not_that_of_the_next(executors: Any) -> None:
+def test_a_crash_that_a_trial_survived_is_not_that_of_the_next(workers: LocalExecutor) -> None:
     def objective(trial: Trial) -> float:
         if trial.number == 1:
             os._exit(3)
@@ -56,19 +59,18 @@ def test_a_crash_that_a_trial_survived_is_not_that_of_the_next(executors: Any) -
         os.waitpid(child, 0)
         return 1.0
 
-    executor = executors(objective)
-    assert run(executor, task(0)) == {0: Returned({"value": 1.0})}
-    assert run(executor, task(1)) == {1: Died("the worker exited with status 3")}
+    assert run(workers, send(objective, 0)) == {0: Returned({"value": 1.0})}
+    assert run(workers, send(objective, 1)) == {1: Died("the worker exited with status 3")}
 
 
-def test_a_worker_that_dies_is_noticed_while_its_forked_child_lives(executors: Any) -> None:
+def test_a_worker_that_dies_is_noticed_while_its_forked_child_lives(workers: LocalExecutor) -> None:
     def objective(trial: Trial) -> float:
         if os.fork() == 0:
             time.sleep(600)
         os.kill(os.getpid(), 9)
         return 1.0
 
-    assert run(executors(objective), task(0)) == {0: Died("the worker was killed by SIGKILL")}
+    assert run(workers, send(objective)) == {0: Died("the worker was killed by SIGKILL")}
 
 
 @pytest.mark.parametrize(
@@ -80,13 +82,14 @@ def test_a_worker_that_dies_is_noticed_while_its_forked_child_lives(executors: A
         ("os.kill(os.getppid(), 19); os._exit(3)", ("child", "session", "daemon")),  # the same, stopped
     ],
 )
-def test_what_a_dead_worker_started_is_ended(how: str, kinds: Any, executors: Any, tmp_path: Path) -> None:
+def test_what_a_dead_worker_started_is_ended(how: str, kinds: Any, workers: LocalExecutor, tmp_path: Path) -> None:
     def objective(trial: Trial) -> float:
         start_strays(tmp_path, kinds)
         exec("import ctypes, os, time; " + how)
         return 1.0
 
-    assert isinstance(run(executors(objective), task(0))[0], Died)
+    assert isinstance(run(workers, send(objective))[0], Died)
+    assert len(pids(tmp_path)) == len(kinds)
     assert [pid for pid in pids(tmp_path) if alive(pid)] == []
 
 
@@ -108,6 +111,7 @@ def test_closing_ends_workers_and_what_they_started(executors: Any, tmp_path: Pa
     assert len(started) == 3 * (len(STRAYS) + 1)
     assert all(alive(pid) for pid in started)
     executor.close()
+    executor.wake()  # though nobody waits
     assert [pid for pid in started if alive(pid)] == []
 
 
@@ -128,8 +132,9 @@ def test_closing_ends_a_worker_that_is_deaf_and_holds_the_gil(executors: Any, tm
 
 
 DRIVER = """
-import sys, time
+import sys
 from pathlib import Path
+sys.path.insert(0, {root!r})
 import cloudpickle
 from mltune.execution import Setup
 from mltune.execution.local import LocalExecutor
@@ -156,18 +161,17 @@ while True:
 """
 
 
-def test_nothing_survives_a_killed_driver(tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+@pytest.mark.alone
+def test_nothing_survives_a_killed_driver(drivers: Drivers, tmp_path: Path) -> None:
     folders = [tmp_path / str(number) for number in range(3)]
-    with subprocess.Popen([sys.executable, "-c", DRIVER], cwd=tmp_path, env=environment) as driver:
-        try:
-            wait_for(lambda: all((folder / "worker.pid").exists() for folder in folders), seconds=240)
-            started = [pid for folder in folders for pid in pids(folder)]
-            started += [child.pid for child in psutil.Process(driver.pid).children(recursive=True)]
-        finally:
-            driver.send_signal(signal.SIGKILL)
+    driver = drivers.start(DRIVER.replace("{root!r}", repr(str(ROOT))))
+    wait_for(lambda: all((folder / "worker.pid").exists() for folder in folders))
+    started = [pid for folder in folders for pid in pids(folder)]
+    started += [child.pid for child in psutil.Process(driver).children(recursive=True)]
+    kill(driver)
+    assert drivers.wait(driver) == -signal.SIGKILL
     assert len(started) >= 3 * (len(STRAYS) + 1)
-    wait_for(lambda: not any(alive(pid) for pid in started), seconds=60)
+    wait_for(lambda: not any(alive(pid) for pid in started))
 
 
 FLAKY = """
@@ -193,6 +197,7 @@ def test_a_worker_that_cannot_get_ready_is_started_once_a_task(executors: Any, t
     assert run(executor, task(0, die=True)) == {0: Died("the worker exited with status 3")}
     wait_for(lambda: executor.next(0.1) is None and not executor._workers)
     assert executor.next(0.5) is None
+    assert executor._workers == []
     assert (tmp_path / "imports").read_text() == "xx"
     outcome = run(executor, task(1, die=False))[1]
     assert isinstance(outcome, Died)
@@ -202,18 +207,25 @@ def test_a_worker_that_cannot_get_ready_is_started_once_a_task(executors: Any, t
     assert (tmp_path / "imports").read_text() == "xxxx"
 
 
-def test_an_idle_worker_that_dies_is_replaced_for_the_next_task(executors: Any) -> None:
-    def objective(trial: Trial) -> float:
-        import threading
+def test_an_idle_worker_that_dies_is_replaced_for_the_next_task(workers: LocalExecutor, tmp_path: Path) -> None:
+    def dies_later(trial: Trial) -> float:
+        def die() -> None:
+            wait_for((tmp_path / "idle").exists)
+            os._exit(3)
 
-        if trial.number == 0:
-            threading.Timer(0.2, os._exit, [3]).start()
+        threading.Thread(target=die).start()
         return 1.0
 
-    executor = executors(objective)
-    assert run(executor, task(0)) == {0: Returned({"value": 1.0})}
-    wait_for(lambda: executor.next(0.1) is None and not executor._workers)
-    assert run(executor, task(1)) == {1: Returned({"value": 1.0})}
+    def meet(trial: Trial) -> float:
+        (tmp_path / str(trial.number)).touch()
+        wait_for(lambda: len(list(tmp_path.glob("[12]"))) == 2)
+        return 1.0
+
+    assert run(workers, send(dies_later)) == {0: Returned({"value": 1.0})}
+    (tmp_path / "idle").touch()
+    wait_for(lambda: idle(workers) == 1)
+    assert len(workers._workers) == 1
+    assert run(workers, send(meet, 1), send(meet, 2)) == {n: Returned({"value": 1.0}) for n in (1, 2)}
 
 
 def test_marked_processes_are_ended_and_no_others() -> None:

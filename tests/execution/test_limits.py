@@ -2,87 +2,99 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
 import pytest
 
 from mltune import Trial
 from mltune.execution import Died, Returned, Setup, TimedOut
 from mltune.execution.local import LocalExecutor
-from tests.execution.helpers import alive, pids, run, start_strays, task
+from tests.execution.helpers import SENT, STRAYS, alive, pids, run, send, start_strays, task
+
+pytestmark = pytest.mark.processes
 
 MIB = 2**20
+LIMIT = 600 * MIB
+"""Over three times what an idle worker holds."""
 
 
 @pytest.fixture(scope="module")
-def idle_memory() -> Iterator[int]:
-    """What a worker holds that has run an objective, in bytes."""
-
-    def resident(trial: Trial) -> int:
-        import psutil
-
-        return int(psutil.Process().memory_info().rss)
-
-    with contextlib.closing(LocalExecutor(1)) as executor:
-        executor.start(Setup(objective=cloudpickle.dumps(resident), metric="value", environment={}))
-        yield int(run(executor, task(0))[0].metrics["value"])
+def limited() -> Iterator[LocalExecutor]:
+    """Two workers for what the task brings along, with limited memory."""
+    with closing(LocalExecutor(2, LIMIT)) as executor:
+        executor.start(Setup(objective=SENT, metric="value", environment={}))
+        yield executor
 
 
-def test_a_hang_is_ended_and_shown(executors: Any, tmp_path: Path) -> None:
+def test_hangs_are_ended_and_shown_and_who_is_in_time_stays(executors: Any, tmp_path: Path, capfd: Any) -> None:
     def objective(trial: Trial) -> float:
-        start_strays(tmp_path)
-        stand_here()
-        return 1.0
+        if how := trial.params["how"]:
+            folder = tmp_path / how
+            folder.mkdir()
+            start_strays(folder)
+            {"waits": wait_here, "holds the GIL": hold_the_gil, "is stopped": stop}[how]()
+        return float(os.getpid())
 
-    def stand_here() -> None:
+    def wait_here() -> None:
         time.sleep(600)
 
-    outcome = run(executors(objective, trial_timeout=6), task(0))[0]
-    assert isinstance(outcome, TimedOut)
-    header, first, *_ = outcome.traceback.splitlines()
+    def hold_the_gil() -> None:
+        import ctypes
+
+        ctypes.PyDLL(None).sleep(600)
+
+    def stop() -> None:
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    def survivors(how: str) -> list[int]:
+        started = pids(tmp_path / how)
+        assert len(started) == len(STRAYS)
+        return [pid for pid in started if alive(pid)]
+
+    executor = executors(objective, n_jobs=3, trial_timeout=4.0)
+    in_time, holds, stopped = run(
+        executor, task(0, how=""), task(1, how="holds the GIL"), task(2, how="is stopped")
+    ).values()
+    assert isinstance(holds, TimedOut)
+    assert "in objective" in holds.traceback
+    assert stopped == TimedOut("")
+    assert survivors("holds the GIL") == survivors("is stopped") == []
+    assert run(executor, task(3, how="")) == {3: in_time}  # nothing was left ticking in its worker
+
+    waits = run(executor, task(4, how="waits"))[4]
+    assert isinstance(waits, TimedOut)
+    header, first, *_, last = waits.traceback.splitlines()
     assert header == "Traceback (most recent call last):"
     assert first.startswith(f'  File "{__file__}", line ')
     assert first.endswith("in objective")
-    assert outcome.traceback.splitlines()[-1].strip() == "time.sleep(600)"
-    assert [pid for pid in pids(tmp_path) if alive(pid)] == []
-
-
-@pytest.mark.parametrize("holder", ["ctypes.PyDLL(None).sleep(600)", "os.kill(os.getpid(), 19)"])
-def test_a_hang_that_stops_the_worker_too_is_ended(holder: str, executors: Any, tmp_path: Path, capfd: Any) -> None:
-    def objective(trial: Trial) -> float:
-        if trial.params["hang"]:
-            start_strays(tmp_path)
-            exec("import ctypes, os; " + holder)
-        return float(os.getpid())
-
-    executor = executors(objective, trial_timeout=6)
-    first = run(executor, task(0, hang=False))[0]
-    outcome = run(executor, task(1, hang=True))[1]
-    assert isinstance(outcome, TimedOut)
-    assert ("in objective" in outcome.traceback) == ("PyDLL" in holder)
-    assert [pid for pid in pids(tmp_path) if alive(pid)] == []
-    assert run(executor, task(2, hang=False))[2].metrics != first.metrics
+    assert last.strip() == "time.sleep(600)"
+    assert survivors("waits") == []
+    after = run(executor, task(5, how=""))[5]
+    assert isinstance(after, Returned)
+    assert after != in_time
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_trial_within_its_time_leaves_the_worker_as_it_is(executors: Any) -> None:
+def test_memory_that_forked_children_share_counts_once(limited: LocalExecutor) -> None:
     def objective(trial: Trial) -> float:
-        time.sleep(trial.params["seconds"])
-        return float(os.getpid())
+        hoard = bytearray(200 * MIB)
+        if 0 in [os.fork(), os.fork()]:  # three children
+            time.sleep(600)
+        time.sleep(1.5)
+        return float(len(hoard) > 0)
 
-    executor = executors(objective, trial_timeout=3)
-    first = run(executor, task(0, seconds=0.0))[0]
-    time.sleep(5.5)  # nothing is left ticking
-    assert run(executor, task(1, seconds=0.5)) == {1: first}
+    assert run(limited, send(objective)) == {0: Returned({"value": 1.0})}
 
 
-def test_a_trial_that_takes_too_much_memory_is_ended(idle_memory: int, executors: Any, tmp_path: Path) -> None:
+def test_a_trial_that_takes_too_much_memory_is_ended(limited: LocalExecutor, tmp_path: Path) -> None:
     def objective(trial: Trial) -> float:
         if trial.params["bomb"]:
             start_strays(tmp_path)
@@ -93,40 +105,24 @@ def test_a_trial_that_takes_too_much_memory_is_ended(idle_memory: int, executors
         time.sleep(600 if trial.params["bomb"] else 0)
         return 1.0
 
-    limit = idle_memory + 200 * MIB
-    executor = executors(objective, n_jobs=2, trial_memory=limit)
-    outcomes = run(executor, task(0, bomb=True), task(1, bomb=False))
+    outcomes = run(limited, send(objective, 0, bomb=True), send(objective, 1, bomb=False))
     assert isinstance(outcomes[0], Died)
     assert outcomes[0].how.startswith("the worker used ")
-    assert outcomes[0].how.endswith(f" MiB, more than trial_memory {limit / MIB:.0f} MiB")
+    assert outcomes[0].how.endswith(" MiB, more than trial_memory 600 MiB")
     assert outcomes[1] == Returned({"value": 1.0})
+    assert len(pids(tmp_path)) == len(STRAYS)
     assert [pid for pid in pids(tmp_path) if alive(pid)] == []
-    assert run(executor, task(2, bomb=False)) == {2: Returned({"value": 1.0})}
+    assert run(limited, send(objective, 2, bomb=False)) == {2: Returned({"value": 1.0})}
 
 
-def test_the_memory_of_children_counts(idle_memory: int, executors: Any) -> None:
+def test_the_memory_of_children_counts(limited: LocalExecutor) -> None:
     def objective(trial: Trial) -> float:
-        import subprocess
-        import sys
-
-        subprocess.run([sys.executable, "-c", f"hoard = bytearray({500 * MIB}); import time; time.sleep(600)"])
+        subprocess.run([sys.executable, "-c", f"hoard = bytearray({700 * MIB}); import time; time.sleep(600)"])
         return 1.0
 
-    outcome = run(executors(objective, trial_memory=idle_memory + 200 * MIB), task(0))[0]
+    outcome = run(limited, send(objective))[0]
     assert isinstance(outcome, Died)
     assert "more than trial_memory" in outcome.how
-
-
-def test_memory_that_forked_children_share_counts_once(idle_memory: int, executors: Any) -> None:
-    def objective(trial: Trial) -> float:
-        hoard = bytearray(200 * MIB)
-        if 0 in [os.fork(), os.fork()]:  # three children
-            time.sleep(600)
-        time.sleep(1.5)
-        return float(len(hoard) > 0)
-
-    executor = executors(objective, trial_memory=idle_memory + 400 * MIB)
-    assert run(executor, task(0)) == {0: Returned({"value": 1.0})}
 
 
 def test_a_limit_below_what_an_idle_worker_needs_ends_each_trial_once(executors: Any) -> None:

@@ -7,53 +7,49 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from mltune import Trial
 from mltune.execution import Ended, Executor, Reported, Returned, Setup
 from mltune.execution.inline import InlineExecutor
-from tests.execution.helpers import task
+from mltune.execution.local import LocalExecutor
+from tests.execution.helpers import run_sent, send
 
-Make = Callable[[Callable[[Trial], Any]], Executor]
+pytestmark = pytest.mark.processes
 
 
 @pytest.fixture(params=["local", "inline"])
-def make(request: pytest.FixtureRequest, executors: Any, tracking_uri: str) -> Make:
-    def inline(objective: Callable[[Trial], Any]) -> Executor:
-        executor = InlineExecutor()
-        executor.start(Setup(objective=objective, metric="value", environment={}))
-        return executor
+def executor(request: pytest.FixtureRequest) -> Executor:
+    if request.param == "local":
+        return request.getfixturevalue("workers")  # type: ignore[no-any-return]
+    inline = InlineExecutor()
+    inline.start(Setup(objective=run_sent, metric="value", environment={}))
+    return inline
 
-    return executors if request.param == "local" else inline
 
-
-def test_it_ends_in_time(make: Make, tmp_path: Path) -> None:
+def test_it_ends_in_time(executor: Executor, tmp_path: Path) -> None:
     def objective(trial: Trial) -> float:
         while not (tmp_path / "go").exists():
             time.sleep(0.01)
         return 1.0
 
-    executor = make(objective)
     assert executor.next(0) is None
     assert executor.next(0.2) is None
-    executor.submit(task(0))
+    executor.submit(send(objective))
     assert executor.next(0.2) is None
     (tmp_path / "go").touch()
     assert executor.next(60) == Ended(0, Returned({"value": 1.0}))
 
 
-def test_a_thread_wakes_it(make: Make) -> None:
-    executor = make(lambda trial: 1.0)
+def test_a_thread_wakes_it(executor: Executor) -> None:
     timer = threading.Timer(0.2, executor.wake)
     timer.start()
     assert executor.next() is None
     timer.join()
 
 
-def test_a_signal_handler_wakes_it(make: Make) -> None:
-    executor = make(lambda trial: 1.0)
+def test_a_signal_handler_wakes_it(executor: Executor) -> None:
     before = signal.signal(signal.SIGALRM, lambda *_: executor.wake())
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.2)
@@ -62,28 +58,33 @@ def test_a_signal_handler_wakes_it(make: Make) -> None:
         signal.signal(signal.SIGALRM, before)
 
 
-def test_waking_before_the_wait_counts(make: Make) -> None:
-    executor = make(lambda trial: 1.0)
+def test_waking_before_the_wait_counts(executor: Executor) -> None:
     executor.wake()
     assert executor.next() is None
 
 
-def test_waking_never_blocks(executors: Any) -> None:
-    executor = executors(lambda trial: 1.0)
+def test_waking_never_blocks(executor: Executor) -> None:
     for _ in range(10_000):
         executor.wake()
-    executor.submit(task(0))
+    executor.submit(send(lambda trial: 1.0))
+    while (message := executor.next()) is None:
+        pass
+    assert message == Ended(0, Returned({"value": 1.0}))
+
+
+@pytest.mark.parametrize("make", [lambda: LocalExecutor(1), InlineExecutor], ids=["local", "inline"])
+def test_nobody_has_to_wait_any_more(make: Callable[[], Executor]) -> None:
+    executor = make()
     executor.close()
     executor.wake()
 
 
-def test_no_message_is_lost_over_wakes(make: Make) -> None:
+def test_no_message_is_lost_over_wakes(executor: Executor) -> None:
     def objective(trial: Trial) -> float:
         for step in range(50):
             trial.report({"value": float(step), "text": 0.5}, step=step)
         return 1.0
 
-    executor = make(objective)
     done = threading.Event()
 
     def keep_waking() -> None:
@@ -92,7 +93,7 @@ def test_no_message_is_lost_over_wakes(make: Make) -> None:
 
     waker = threading.Thread(target=keep_waking)
     waker.start()
-    executor.submit(task(0))
+    executor.submit(send(objective))
     steps = []
     try:
         while not isinstance(message := executor.next(), Ended):

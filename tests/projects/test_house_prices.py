@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
+import mlflow
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
@@ -29,8 +29,10 @@ def outcome(run: Run) -> tuple[Any, ...]:
     )
 
 
-def test_both_engines_tell_the_same_story(client: MlflowClient, mlflow_run: Any, predict_elsewhere: Any) -> None:
-    stories = []
+@pytest.mark.alone
+@pytest.mark.usefixtures("joined_ray")
+def test_both_engines_tell_the_same_story(client: MlflowClient, mlflow_run: Any, predict_each_elsewhere: Any) -> None:
+    stories, models = [], []
     for engine in ("ray", "optuna"):
         mlflow_run(
             study="projects/house_prices/study.yaml", engine=engine, algorithm="tpe", n_trials=8, experiment=engine
@@ -42,44 +44,19 @@ def test_both_engines_tell_the_same_story(client: MlflowClient, mlflow_run: Any,
         complete = [run for run in trials if run.data.tags["mltune.state"] == "COMPLETE"]
         assert complete
         for run in trials:
-            models = run.outputs.model_outputs if run.outputs else []
-            assert len(models) == (run in complete)
-        for run in complete[:2]:
-            prices = predict_elsewhere(f"models:/{run.outputs.model_outputs[0].model_id}", ROWS)
-            assert len(prices) == 7
-            assert all(10_000 < price < 300_000 for price in prices)
+            logged = run.outputs.model_outputs if run.outputs else []
+            assert len(logged) == (run in complete)
+        models += [f"models:/{run.outputs.model_outputs[0].model_id}" for run in complete[:2]]
+    for prices in predict_each_elsewhere(*((model, ROWS) for model in models)):
+        assert len(prices) == 7
+        assert all(10_000 < price < 300_000 for price in prices)
     assert len(stories[0]) == 8
     assert stories[0] == stories[1]
     assert all(
         (state, status) in [("COMPLETE", "FINISHED"), ("PRUNED", "KILLED")] for _, state, status, _ in stories[0]
     )
-    assert client.get_model_version_by_alias("house-prices", "champion")
-
-
-def test_the_columns_are_documented_in_the_signature(client: MlflowClient, chdir: Path) -> None:
-    import mlflow
-
-    result = mltune.tune(
-        _one_epoch,
-        {"hidden_size": mltune.Int(8, 8)},
-        direction="minimize",
-        metric="val_rmse",
-        algorithm="grid",
-        quiet=True,
-    )
-    model_id = client.get_run(str(result.best_trial.run_id)).outputs.model_outputs[0].model_id
-    signature = mlflow.models.get_model_info(f"models:/{model_id}").signature
+    signature = mlflow.models.get_model_info("models:/house-prices@champion").signature
     assert sorted(signature.inputs.input_names()) == sorted(ROWS.columns)
-
-
-def _one_epoch(trial: mltune.Trial) -> dict[str, float]:
-    import sys
-
-    sys.path.insert(0, str(PROJECT))
-    import train as project
-
-    project.EPOCHS = 1
-    return dict(project.train(trial))
 
 
 GUIDE = {
@@ -92,9 +69,19 @@ GUIDE = {
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
-@pytest.mark.parametrize("engine", ["optuna", "ray"])
-def test_the_guides_grid_once_each(engine: str, n_jobs: int, client: MlflowClient) -> None:
+@pytest.mark.parametrize(
+    "engine",
+    [
+        pytest.param("optuna", marks=pytest.mark.processes),
+        pytest.param("ray", marks=pytest.mark.alone),
+    ],
+)
+def test_the_guides_grid_once_each(
+    engine: str, n_jobs: int, client: MlflowClient, request: pytest.FixtureRequest
+) -> None:
     """The project's own grid with a quick objective; the real training of all points is in the slow tests."""
+    if engine == "ray":
+        request.getfixturevalue("joined_ray")
     config = load_study_file(PROJECT / "grid.yaml", {})
     result = mltune.tune(
         lambda trial: float(trial.params["hidden_size"]),

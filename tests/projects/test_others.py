@@ -7,24 +7,37 @@ from typing import Any
 import mlflow
 import numpy as np
 import pandas as pd
+import pytest
 from mlflow import MlflowClient
 from sklearn.datasets import load_breast_cancer, load_digits
 
 from tests.projects.conftest import trials_of
 
+pytestmark = pytest.mark.processes
+
 
 def test_breast_cancer(client: MlflowClient, mlflow_run: Any, predict_elsewhere: Any) -> None:
-    mlflow_run(n_trials=6)
-    trials = trials_of(client.search_runs(["0"]))
+    """By `mlflow run`, whose run is the study."""
+    options = {"study": "projects/breast_cancer/study.yaml", "n_trials": 6, "algorithm": "random", "register": "mine"}
+    mlflow_run(**options)
+    runs = client.search_runs(["0"])
+    (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    tags = parent.data.tags
+    assert (tags["mltune.kind"], tags["mltune.state"], parent.info.status) == ("study", "COMPLETE", "FINISHED")
+    assert tags["mlflow.project.entryPoint"] == "main"
+    assert parent.info.run_name == "breast-cancer"
+    assert parent.data.params == {name: str(value) for name, value in options.items()}
+    assert client.get_model_version_by_alias("mine", "champion").run_id == tags["mltune.best_run_id"]
+    trials = trials_of(runs)
     assert [run.data.tags["mltune.state"] for run in trials] == ["COMPLETE"] * 6
     for run in trials:
         assert {"cv_log_loss", "cv_log_loss_std", "cv_accuracy", "cv_accuracy_std"} <= set(run.data.metrics)
     frame, target = load_breast_cancer(return_X_y=True, as_frame=True)
-    predicted = predict_elsewhere("models:/breast-cancer@champion", frame[:50])
+    predicted = predict_elsewhere("models:/mine@champion", frame[:50])
     assert np.mean(np.asarray(predicted) == target[:50]) > 0.9
 
 
-def test_digits(client: MlflowClient, mlflow_run: Any, predict_elsewhere: Any) -> None:
+def test_digits(client: MlflowClient, mlflow_run: Any, predict_each_elsewhere: Any) -> None:
     mlflow_run(study="projects/digits/study.yaml", n_trials=10)
     trials = trials_of(client.search_runs(["0"]))
     states = [run.data.tags["mltune.state"] for run in trials]
@@ -36,8 +49,7 @@ def test_digits(client: MlflowClient, mlflow_run: Any, predict_elsewhere: Any) -
     example = mlflow.models.Model.load("models:/digits@champion").load_input_example()
     assert np.asarray(example).dtype == np.float32
     scale = float(images.max()) if np.asarray(example).max() <= 1 else 1.0
-    for batch in (1, 3, 64):
-        rows = pd.DataFrame(images[:batch] / scale)
-        outputs = np.asarray(predict_elsewhere("models:/digits@champion", rows, "array"))
-        assert outputs.shape == (batch, 10)
-    assert np.mean(outputs.argmax(axis=1) == labels[:64]) > 0.8
+    batches = [pd.DataFrame(images[:size] / scale) for size in (1, 3, 64)]
+    answers = predict_each_elsewhere(*(("models:/digits@champion", rows) for rows in batches), kind="array")
+    assert [np.asarray(answer).shape for answer in answers] == [(1, 10), (3, 10), (64, 10)]
+    assert np.mean(np.asarray(answers[-1]).argmax(axis=1) == labels[:64]) > 0.8

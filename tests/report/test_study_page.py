@@ -14,15 +14,17 @@ import pytest
 from mlflow import MlflowClient
 
 import mltune
-from mltune import Categorical, Float, TrialState
+from mltune import Categorical, TrialState
 from mltune.cli import main
 from mltune.report._timeline import lanes
 from mltune.report.refresh import Refresher
 from mltune.report.view import read_view
 from mltune.tracking import runs
+from mltune.tracking.store import read_study
 from tests.drivers import wait_for
+from tests.recorded import SPACE
+from tests.recorded import reports as objective
 
-SPACE = {"x": Float(-1.0, 1.0), "rate": Float(1e-4, 1.0, log=True), "kind": Categorical(["a", "b"])}
 TITLES = (
     "Optimisation history",
     "Parameter importances",
@@ -40,15 +42,6 @@ def with_reports(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLTUNE_REPORT", "true")
 
 
-def objective(trial: mltune.Trial) -> float:
-    if trial.number % 6 == 5:
-        raise ValueError("no")
-    value = trial.params["x"] ** 2 + abs(trial.params["rate"] - 0.01)
-    for step in range(4):
-        trial.report(value + 1 / (step + 1), step=step)
-    return float(value)
-
-
 def tune(objective: Any = objective, **arguments: Any) -> mltune.StudyResult:
     defaults: dict[str, Any] = {"direction": "minimize", "n_trials": 18, "seed": 1, "scheduler": "asha"}
     return mltune.tune(objective, SPACE, **defaults | {"isolation": "none", "quiet": True} | arguments)
@@ -62,43 +55,51 @@ def description(client: MlflowClient, run_id: str) -> str:
     return str(client.get_run(run_id).data.tags["mlflow.note.content"])
 
 
-def test_the_report_of_a_study(client: MlflowClient) -> None:
-    result = tune()
-    names = {each.path for each in client.list_artifacts(result.run_id, "report")}
+def best_trial(client: MlflowClient, study: str) -> mltune.FrozenTrial:
+    """What the store says that is the best."""
+    record = read_study(client, study)
+    best = record.tags["best_run_id"]
+    return next(trial for trial in record.trials if trial.run_id == best)
+
+
+@pytest.mark.recorded("finished")
+def test_the_report_of_a_study(client: MlflowClient, recorded_study: str) -> None:
+    names = {each.path for each in client.list_artifacts(recorded_study, "report")}
     assert names == {"report/report.html", "report/leaderboard.csv", "report/history.png"}
-    html = artifact(client, result.run_id, "report/report.html")
+    html = artifact(client, recorded_study, "report/report.html")
     assert re.findall(r"<h2>(.*?)</h2>", html) == list(TITLES)
     (seconds,) = re.findall(r"COMPLETE: 18 of 18 trials: .*, in (\d+\.\d) s\.", html)
     assert float(seconds) > 0.0
     assert "tracking took 0 ms" not in html
     assert not re.search(r"<(?:script|link|img)[^>]+(?:src|href)=", html)
-    picture = Path(client.download_artifacts(result.run_id, "report/history.png")).read_bytes()
+    picture = Path(client.download_artifacts(recorded_study, "report/history.png")).read_bytes()
     assert picture.startswith(b"\x89PNG")
 
 
-def test_the_leaderboard_has_every_trial_from_the_best(client: MlflowClient) -> None:
-    result = tune()
-    rows = list(csv.DictReader(io.StringIO(artifact(client, result.run_id, "report/leaderboard.csv"))))
+@pytest.mark.recorded("finished")
+def test_the_leaderboard_has_every_trial_from_the_best(client: MlflowClient, recorded_study: str) -> None:
+    best = best_trial(client, recorded_study)
+    rows = list(csv.DictReader(io.StringIO(artifact(client, recorded_study, "report/leaderboard.csv"))))
     assert len(rows) == 18
     complete = [row for row in rows if row["state"] == "COMPLETE"]
     assert rows[: len(complete)] == complete
     assert [int(row["rank"]) for row in complete] == list(range(1, len(complete) + 1))
     values = [float(row["value"]) for row in complete]
     assert values == sorted(values)
-    assert int(rows[0]["trial"]) == result.best_trial.number
-    assert float(rows[0]["params.rate"]) == result.best_trial.params["rate"]
+    assert int(rows[0]["trial"]) == best.number
+    assert float(rows[0]["params.rate"]) == best.params["rate"]
     assert {row["reason"] for row in rows if row["state"] == "FAILED"} == {"exception"}
 
 
-def test_the_description_of_a_finished_study(client: MlflowClient) -> None:
-    result = tune(name="pages")
-    text = description(client, result.run_id)
-    best = result.best_trial
+@pytest.mark.recorded("finished")
+def test_the_description_of_a_finished_study(client: MlflowClient, recorded_study: str) -> None:
+    text = description(client, recorded_study)
+    best = best_trial(client, recorded_study)
     assert text.startswith("**mltune: COMPLETE** — 18 of 18 trials: ")
     assert f"[trial {best.number}](#/experiments/0/runs/{best.run_id}) with **{best.value:g}**" in text
     assert "Engine optuna, algorithm tpe, scheduler asha, seed 1." in text
-    assert f"(#/experiments/0/runs/{result.run_id}/artifacts/report/report.html)" in text
-    assert f'mltune.resume("{result.run_id}", objective, n_trials=36)' in text
+    assert f"(#/experiments/0/runs/{recorded_study}/artifacts/report/report.html)" in text
+    assert f'mltune.resume("{recorded_study}", objective, n_trials=36)' in text
     assert "mlflow models serve" not in text
 
 
@@ -118,14 +119,18 @@ def test_the_description_of_a_running_study(client: MlflowClient, monkeypatch: p
     monkeypatch.setattr(runs, "RENEWED_EVERY", 0.1)
     seen = []
 
-    def slow(trial: mltune.Trial) -> float:
-        time.sleep(0.3)
+    def look() -> bool:
         (parent,) = client.search_runs(["0"], "tags.`mltune.kind` = 'study'")
         seen.append(parent.data.tags.get("mlflow.note.content", ""))
+        return "s left (as of" in seen[-1]
+
+    def waits(trial: mltune.Trial) -> float:
+        if trial.number == 5:
+            wait_for(look)
         return float(trial.params["x"])
 
     monkeypatch.setattr("mltune.study_page._EVERY", 0.1)
-    tune(slow, n_trials=6)
+    tune(waits, n_trials=6, scheduler="none")
     assert seen[-1].startswith("**mltune: RUNNING** — ")
     assert re.search(r"of 6 trials: \d complete, in .* s; about .* s left \(as of .* UTC\)", seen[-1])
     assert "Best (minimize value): [trial " in seen[-1]
@@ -194,13 +199,13 @@ def test_a_report_that_cannot_be_made_does_not_fail_the_study(
     assert f"make it with: mltune report {result.run_id}" in said
 
 
+@pytest.mark.recorded("finished")
 @pytest.mark.parametrize("study_file", ["foreign", "gone"])
 def test_a_report_of_an_old_study_of_a_foreign_engine(
-    study_file: str, client: MlflowClient, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    study_file: str, client: MlflowClient, recorded_study: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    result = tune(n_trials=8)
-    client.set_tag(result.run_id, "mltune.engine", "nevergrad")
-    folder = Path(client.get_run(result.run_id).info.artifact_uri)
+    client.set_tag(recorded_study, "mltune.engine", "nevergrad")
+    folder = Path(client.get_run(recorded_study).info.artifact_uri)
     (folder / "report" / "report.html").unlink()
     if study_file == "foreign":
         text = (folder / "study.yaml").read_text()
@@ -208,11 +213,11 @@ def test_a_report_of_an_old_study_of_a_foreign_engine(
     else:
         (folder / "study.yaml").unlink()
     with pytest.raises(SystemExit, match="0"):
-        main(["report", result.run_id])
-    html = artifact(client, result.run_id, "report/report.html")
+        main(["report", recorded_study])
+    html = artifact(client, recorded_study, "report/report.html")
     assert "engine nevergrad" in html
     assert "<h2>Slices</h2>" in html
-    assert capsys.readouterr().out == f"study {result.run_id} has a new report: artifacts report/ of its run\n"
+    assert capsys.readouterr().out == f"study {recorded_study} has a new report: artifacts report/ of its run\n"
 
 
 def test_errors_that_are_no_text_or_no_end_do_not_stop_the_description(client: MlflowClient) -> None:
@@ -227,12 +232,12 @@ def test_errors_that_are_no_text_or_no_end_do_not_stop_the_description(client: M
     assert "caf\\udcff" in text
 
 
-def test_the_timeline_of_a_study_that_was_cut_off(client: MlflowClient) -> None:
-    study = tune(n_trials=4).run_id
-    view = read_view(client, study)
+@pytest.mark.recorded("finished")
+def test_the_timeline_of_a_study_that_was_cut_off(client: MlflowClient, recorded_study: str) -> None:
+    view = read_view(client, recorded_study)
     first = view.record.attempts[0][0]
     cut = replace(first, state=TrialState.INTERRUPTED, duration=None)
-    record = replace(view.record, attempts={0: [cut, first], **{n: view.record.attempts[n] for n in range(1, 4)}})
+    record = replace(view.record, attempts={0: [cut, first], **{n: view.record.attempts[n] for n in range(1, 18)}})
     ends = [bar.start + bar.seconds for bar in lanes(replace(view, record=record))]
     assert max(ends) <= max(view.record.ended.values()) + 1.0
     opened = replace(record, ended={}, tags={**record.tags, "state": "RUNNING"})
@@ -255,8 +260,12 @@ def test_names_are_no_markup(client: MlflowClient) -> None:
     assert "study &lt;script&gt;alert(1)" in html
 
 
-def test_a_report_is_refreshed_so_seldom_that_it_costs_a_hundredth(client: MlflowClient, tracking_uri: str) -> None:
-    study = tune(n_trials=3).run_id
+@pytest.mark.processes
+@pytest.mark.recorded("finished")
+def test_a_report_is_refreshed_so_seldom_that_it_costs_a_hundredth(
+    client: MlflowClient, tracking_uri: str, recorded_study: str
+) -> None:
+    study = recorded_study
     html = Path(client.get_run(study).info.artifact_uri) / "report" / "report.html"
     html.unlink()
     patient = Refresher({"MLFLOW_TRACKING_URI": tracking_uri})
@@ -274,6 +283,7 @@ def test_a_report_is_refreshed_so_seldom_that_it_costs_a_hundredth(client: Mlflo
     assert not patient.busy
 
 
+@pytest.mark.processes
 def test_a_study_has_a_report_while_it_runs(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
     def waits(trial: mltune.Trial) -> float:
         if trial.number == 2:
@@ -290,10 +300,12 @@ def test_a_study_has_a_report_while_it_runs(client: MlflowClient, monkeypatch: p
     assert "COMPLETE: 3 of 3 trials" in artifact(client, result.run_id, "report/report.html")
 
 
+@pytest.mark.alone
+@pytest.mark.recorded("finished")
 def test_the_next_refresh_waits_for_as_long_as_the_last_one_allows(
-    client: MlflowClient, tracking_uri: str, monkeypatch: pytest.MonkeyPatch
+    tracking_uri: str, recorded_study: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study = tune(n_trials=1).run_id
+    study = recorded_study
     monkeypatch.setattr("mltune.report.refresh._FIRST", 0.0)
     refresher = Refresher({"MLFLOW_TRACKING_URI": tracking_uri}, share=0.5)
     began = time.monotonic()

@@ -339,6 +339,7 @@ def test_every_law_is_proved_to_bite() -> None:
     assert {name for name in vars(EngineContract) if name.startswith("test_")} - proved == {"test_gaps_are_laws"}
 
 
+@pytest.mark.processes
 def test_gaps_are_expected_strict_and_named_after_laws(tmp_path: Path) -> None:
     (tmp_path / "test_suite.py").write_text(
         """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from dataclasses import replace
 
@@ -12,6 +11,7 @@ import psutil
 import pytest
 
 from mltune.tracking.lease import DEAD_AFTER, HELD, RENEWED_EVERY, Lease
+from tests.drivers import wait_for
 
 ELSEWHERE = "another machine"
 
@@ -30,12 +30,11 @@ def test_what_is_no_lease(text: str | None) -> None:
 
 
 def test_a_process_here_is_alive_as_long_as_it_runs() -> None:
-    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    process = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
     lease = replace(Lease.mine(), pid=process.pid, started=psutil.Process(process.pid).create_time(), renewed=0.0)
     assert lease.is_alive()
     process.kill()
-    while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
-        time.sleep(0.01)
+    wait_for(lambda: psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE)
     assert not lease.is_alive()
     process.communicate()
     assert not lease.is_alive()

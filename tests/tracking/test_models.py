@@ -125,15 +125,6 @@ class Doubler(TransformerMixin, BaseEstimator):
 """
 
 
-def test_a_transformer_of_the_users_own_travels(log: Any, own_module: Any, predict_elsewhere: Any) -> None:
-    own_module("helper_of_mine", "def double(X):\n    return X * 2\n")
-    mine = own_module("transformer_of_mine", TRANSFORMER)
-    model = make_pipeline(mine.Doubler(), LogisticRegression()).fit(FRAME, Y)
-    model_id = log(model, input_example=FRAME[:3])
-    assert mlmodel(model_id).flavors["sklearn"]["serialization_format"] == "cloudpickle"
-    assert predict_elsewhere(f"models:/{model_id}", FRAME[:5]) == model.predict(FRAME[:5]).tolist()
-
-
 PYTHON_MODEL = """
 import mlflow
 class Adder(mlflow.pyfunc.PythonModel):
@@ -142,28 +133,54 @@ class Adder(mlflow.pyfunc.PythonModel):
     def predict(self, context, model_input, params=None):
         return model_input["a"].to_numpy() + self.amount
 """
+SCRIPT = f"""{PYTHON_MODEL}
+import pandas as pd
+from mltune.tracking.models import log_model
+example = pd.DataFrame({{{{"a": [1.0]}}}})
+logged = log_model(Adder(3), "m", run_id="{{run_id}}", experiment_id="{{experiment_id}}", input_example=example)
+print(logged.model_id)
+"""
 
 
-def test_a_python_model_travels(log: Any, own_module: Any, predict_elsewhere: Any) -> None:
-    model = own_module("model_of_mine", PYTHON_MODEL).Adder(2.0)
-    model_id = log(model, input_example=FRAME[:3])
-    assert predict_elsewhere(f"models:/{model_id}", FRAME[:4]) == pytest.approx((FRAME["a"][:4] + 2.0).tolist())
+@pytest.mark.processes
+def test_what_is_the_users_own_travels_inside_of_the_model(
+    log: Any, own_module: Any, run_id: str, client: MlflowClient, tmp_path: Path, predict_each_elsewhere: Any
+) -> None:
+    """A transformer with a helper, a `PythonModel`, and a class of a script."""
+    own_module("helper_of_mine", "def double(X):\n    return X * 2\n")
+    mine = own_module("transformer_of_mine", TRANSFORMER)
+    pipeline = make_pipeline(mine.Doubler(), LogisticRegression()).fit(FRAME, Y)
+    transformer = log(pipeline, input_example=FRAME[:3])
+    assert mlmodel(transformer).flavors["sklearn"]["serialization_format"] == "cloudpickle"
+
+    python_model = log(own_module("model_of_mine", PYTHON_MODEL).Adder(2.0), input_example=FRAME[:3])
+
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT.format(run_id=run_id, experiment_id=client.get_run(run_id).info.experiment_id))
+    in_script = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True).stdout.strip()
+    assert mlmodel(in_script).flavors["python_function"]["code"] is None
+
+    predicted = predict_each_elsewhere(*((f"models:/{i}", FRAME[:5]) for i in (transformer, python_model, in_script)))
+    assert predicted[0] == pipeline.predict(FRAME[:5]).tolist()
+    assert predicted[1] == pytest.approx((FRAME["a"][:5] + 2.0).tolist())
+    assert predicted[2] == pytest.approx((FRAME["a"][:5] + 3.0).tolist())
 
 
-@pytest.mark.parametrize("rows", [1, 5])
-def test_pytorch_at_any_batch_size(rows: int, log: Any, predict_elsewhere: Any) -> None:
+@pytest.mark.processes
+def test_pytorch_at_any_batch_size(log: Any, predict_each_elsewhere: Any) -> None:
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Dropout(0.5), torch.nn.Linear(3, 2))
     model.train()
-    model_id = log(model, input_example=np.ones((rows, 4)))
+    uris = [f"models:/{log(model, input_example=np.ones((rows, 4)))}" for rows in (1, 5)]
     assert model.training
     model.eval()
+    loaded = [mlflow.pyfunc.load_model(uri) for uri in uris]
     for batch in (1, 3, 7):
         values = np.random.default_rng(batch).random((batch, 4), dtype=np.float32)
         expected = model(torch.from_numpy(values)).detach().numpy()
-        loaded = mlflow.pyfunc.load_model(f"models:/{model_id}")
-        assert np.allclose(loaded.predict(values), expected)
-    assert np.allclose(predict_elsewhere(f"models:/{model_id}", pd.DataFrame(values), "array"), expected, atol=1e-5)
+        assert all(np.allclose(each.predict(values), expected) for each in loaded)
+    predicted = predict_each_elsewhere(*((uri, pd.DataFrame(values)) for uri in uris), kind="array")
+    assert np.allclose(predicted, [expected, expected], atol=1e-5)
 
 
 def test_pytorch_modes_are_left_as_they_were(log: Any) -> None:
@@ -210,24 +227,6 @@ def test_an_estimator_that_cannot_predict_is_for_scikit_learn_alone(log: Any) ->
     model_id = log(StandardScaler().fit(X), input_example=X[:3])
     assert set(mlmodel(model_id).flavors) == {"sklearn"}
     assert mlflow.sklearn.load_model(f"models:/{model_id}").mean_.shape == (4,)
-
-
-def test_a_class_of_a_script_travels_inside_of_the_model(
-    client: MlflowClient, run_id: str, tmp_path: Path, predict_elsewhere: Any
-) -> None:
-    experiment = client.get_run(run_id).info.experiment_id
-    script = tmp_path / "script.py"
-    script.write_text(
-        f"{PYTHON_MODEL}\n"
-        "import pandas as pd\n"
-        "from mltune.tracking.models import log_model\n"
-        "example = pd.DataFrame({'a': [1.0]})\n"
-        f"logged = log_model(Adder(2), 'm', run_id='{run_id}', experiment_id='{experiment}', input_example=example)\n"
-        "print(logged.model_id)"
-    )
-    model_id = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True).stdout.strip()
-    assert mlmodel(model_id).flavors["python_function"]["code"] is None
-    assert predict_elsewhere(f"models:/{model_id}", FRAME[:4]) == pytest.approx((FRAME["a"][:4] + 2.0).tolist())
 
 
 def test_the_users_uv_project_does_not_travel(log: Any, own_module: Any) -> None:

@@ -16,6 +16,8 @@ import mltune
 from mltune import Float
 from mltune.tracking.registry import promote
 
+pytestmark = pytest.mark.processes
+
 MODELS = """
 import os
 import mlflow.pyfunc
@@ -48,43 +50,40 @@ def tune(model: Any, **options: Any) -> mltune.StudyResult:
         {"x": Float(0, 1)},
         direction="minimize",
         algorithm="random",
-        n_trials=2,
+        n_trials=1,
         register="proven",
         isolation="none",
     )
 
 
-@pytest.mark.parametrize("name", ["Elsewhere", "Choosy"])  # fails to load, fails to predict
 def test_a_model_that_cannot_be_used_gets_no_alias(
-    name: str, client: MlflowClient, chdir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    client: MlflowClient, chdir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (chdir / f"models_{name}.py").write_text(MODELS)
+    """One fails to load, one to predict; a good one, without an example, has the alias."""
+    (chdir / "models_elsewhere.py").write_text(MODELS)
     monkeypatch.syspath_prepend(chdir)
     monkeypatch.setenv("MADE_IN", str(os.getpid()))
-    model = getattr(importlib.import_module(f"models_{name}"), name)()
-    why = "ValueError: this is another process, password=***"
-    good = tune(LinearRegression().fit([[0.0], [1.0]], [0.0, 1.0]), input_example=[[0.5]])
-    client.set_model_version_tag("proven", "1", "mltune.value", "99.0")  # the next one is better
-    capsys.readouterr()
-    result = tune(model, input_example=pd.DataFrame({"x": [1.0]}))
-    assert result.state == "COMPLETE"
-    assert result.registration is not None
-    assert result.registration.fault == why
-    assert client.get_model_version_by_alias("proven", "champion").run_id == good.best_trial.run_id
-    assert client.get_model_version("proven", "2").tags["mltune.fault"] == why
-    sentence = (
-        f"registered model 'proven' version 2, not made champion: "
-        f"it must load and predict in a fresh process, but: {why}"
-    )
-    assert sentence in capsys.readouterr().out
-    assert sentence in client.get_run(result.run_id).data.tags["mlflow.note.content"]
-    monkeypatch.setenv("MADE_IN", "anywhere")
-    assert str(promote(client, client.get_model_version("proven", "2"))).endswith(" as champion")
-    assert "mltune.fault" not in client.get_model_version("proven", "2").tags
-
-
-def test_a_model_without_example_must_load(client: MlflowClient) -> None:
-    result = tune(LinearRegression().fit([[0.0], [1.0]], [0.0, 1.0]))
-    assert result.registration is not None
-    assert result.registration.fault is None
+    models = importlib.import_module("models_elsewhere")
+    good = tune(LinearRegression().fit([[0.0], [1.0]], [0.0, 1.0]))
+    assert good.registration is not None
+    assert good.registration.fault is None
     assert client.get_model_version_by_alias("proven", "champion").version == 1
+    client.set_model_version_tag("proven", "1", "mltune.value", "99.0")  # the next ones are better
+    why = "ValueError: this is another process, password=***"
+    for version, model in (("2", models.Elsewhere()), ("3", models.Choosy())):
+        capsys.readouterr()
+        result = tune(model, input_example=pd.DataFrame({"x": [1.0]}))
+        assert result.state == "COMPLETE"
+        assert result.registration is not None
+        assert result.registration.fault == why
+        assert client.get_model_version_by_alias("proven", "champion").run_id == good.best_trial.run_id
+        assert client.get_model_version("proven", version).tags["mltune.fault"] == why
+        sentence = (
+            f"registered model 'proven' version {version}, not made champion: "
+            f"it must load and predict in a fresh process, but: {why}"
+        )
+        assert sentence in capsys.readouterr().out
+        assert sentence in client.get_run(result.run_id).data.tags["mlflow.note.content"]
+        assert str(promote(client, client.get_model_version("proven", version))).endswith(" as champion")
+        assert "mltune.fault" not in client.get_model_version("proven", version).tags
+        client.set_registered_model_alias("proven", "champion", "1")

@@ -168,31 +168,46 @@ def test_the_lease_is_renewed_in_idle_times(make: Make, store: Store) -> None:
 
 
 def test_the_lease_is_renewed_before_a_call_that_is_due(make: Make, store: Store) -> None:
+    def slow() -> None:
+        queued.wait(120)
+        time.sleep(0.4)
+        store.written.append("slow")
+
+    queued = threading.Event()
     writer = make(renew_every=0.3)
     writer.keep(store.write("renewed"))
-    writer.put(lambda: time.sleep(0.5))
-    writer.do(store.write("a"), nothing)
-    assert store.written[:2] == ["renewed", "a"]
+    writer.put(slow)
+    writer.put(store.write("a"))
+    queued.set()
+    wait_for(lambda: "a" in store.written)
+    slow_one = store.written.index("slow")
+    assert store.written[slow_one : slow_one + 3] == ["slow", "renewed", "a"]
 
 
 def test_a_renewal_is_tried_again_like_any_call(make: Make, store: Store) -> None:
     writer = make(renew_every=0.2)
-    store.errors = [ConnectionResetError("gone")] * 3
+    store.always = ConnectionResetError("gone")
     writer.keep(store.write("renewed"))
-    time.sleep(0.3)
-    writer.do(store.write("a"), nothing)
+    wait_for(lambda: len(store.tries) >= 2)
+    writer.put(store.write("a"))
+    wait_for(lambda: len(store.tries) >= 3)
+    store.always = None
+    wait_for(lambda: "a" in store.written)
     writer.settle()
-    assert store.tries[:5] == ["renewed"] * 4 + ["a"]
+    assert store.written[:2] == ["renewed", "a"]
+    assert set(store.tries[: store.tries.index("a")]) == {"renewed"}
 
 
 @pytest.mark.parametrize("waits", [False, True])
 def test_nothing_is_written_once_the_lease_is_lost(make: Make, store: Store, waits: bool) -> None:
     def renew() -> None:
+        tried.set()
         raise LeaseLostError("taken over")
 
-    writer = make(renew_every=0.2)
+    tried = threading.Event()
+    writer = make(renew_every=0.05)
     writer.keep(renew)
-    time.sleep(0.3)
+    assert tried.wait(120)
     if waits:
         with pytest.raises(LeaseLostError):
             writer.do(store.write("a"), nothing)

@@ -1,0 +1,80 @@
+"""A study that is cut off in any of its trials goes on as if it had not been: what tests/test_same_study.py shows with
+real kills, in memory for every cut.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from functools import cache
+
+import pytest
+
+from mltune.engines import AskTellEngine, Search, Spec, create_engine
+from mltune.space import Categorical, Float, Int, Params, SearchSpace
+from mltune.testing import MemoryDriver, Outcome
+from mltune.trial import Direction, FrozenTrial, TrialState
+
+N_TRIALS = 24
+SPACE = SearchSpace(
+    {"rate": Float(1e-4, 1, log=True), "depth": Int(1, 9), "kind": Categorical(["a", "b"])},
+)
+GRID = SearchSpace(
+    {"rate": Float(0.25, 1, step=0.25), "depth": Int(1, 3), "kind": Categorical(["a", "b"])},
+)
+
+ALGORITHMS = ("random", "grid", "qmc", "tpe", "gp", "cmaes")
+SCHEDULERS = ("asha", "hyperband", "median")
+CUTS = [(case, cut) for case in ALGORITHMS + SCHEDULERS for cut in range(1, N_TRIALS) if case != "gp"]
+CUTS += [("gp", cut) for cut in (15,)]  # each of its proposals takes a tenth of a second
+
+Told = list[tuple[int, Params, TrialState, float | None, dict[int, float]]]
+
+
+def train(params: Params) -> Outcome:
+    """A level by the point, and a curve of nine steps that falls to it."""
+    level = abs(math.log(params["rate"]) + 3) + (params["kind"] == "b")
+    return Outcome(level + params["depth"] / 10, tuple(level + params["depth"] / step for step in range(1, 10)))
+
+
+def engine(case: str) -> AskTellEngine:
+    stops = case in SCHEDULERS
+    search = Search(
+        space=GRID if case == "grid" else SPACE,
+        direction=Direction.MINIMIZE,
+        seed=3,
+        algorithm=Spec("tpe" if stops else case),
+        scheduler=Spec(case if stops else "none"),
+        initial=(),
+    )
+    created = create_engine("optuna", search, N_TRIALS)
+    assert isinstance(created, AskTellEngine)
+    return created
+
+
+def tell(trials: list[FrozenTrial]) -> Told:
+    return [(trial.number, trial.params, trial.state, trial.value, dict(trial.reports)) for trial in trials]
+
+
+@cache
+def uninterrupted(case: str) -> tuple[FrozenTrial, ...]:
+    driver = MemoryDriver(train, N_TRIALS)
+    engine(case).run(driver)
+    return tuple(driver.trials)
+
+
+@pytest.mark.parametrize(("case", "cut"), CUTS)
+def test_the_rest_is_the_same(case: str, cut: int) -> None:
+    whole = uninterrupted(case)
+    rebuilt = engine(case)
+    rebuilt.rebuild([*whole[:cut], replace(whole[cut], state=TrialState.INTERRUPTED, value=None, reports={})])
+    rest = MemoryDriver(train, N_TRIALS, first=cut)
+    rebuilt.run(rest)
+    assert tell(rest.trials) == tell(list(whole[cut:]))
+
+
+@pytest.mark.parametrize("case", SCHEDULERS)
+def test_the_schedulers_had_something_to_decide(case: str) -> None:
+    stopped = [len(trial.reports) for trial in uninterrupted(case) if trial.state is TrialState.PRUNED]
+    assert 3 <= len(stopped) <= N_TRIALS - 3
+    assert len(set(stopped)) > 1
