@@ -14,6 +14,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import requests
 
 
@@ -46,10 +47,12 @@ class Server:
         self._await(self.process)
 
     def end(self, signum: signal.Signals = signal.SIGTERM) -> None:
-        """Send a signal to all its processes, and wait for the first one's end."""
+        """Send a signal to all its processes, and wait for their end: one that still serves would answer the probe."""
         if self.process is not None:
+            started = psutil.Process(self.process.pid).children(recursive=True)
             os.killpg(self.process.pid, signum)
             self.process.wait(120)
+            assert psutil.wait_procs(started, 120)[1] == []
         self.process = None
 
     def kill(self) -> None:

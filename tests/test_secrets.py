@@ -97,7 +97,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.alone
+@pytest.mark.processes
 def test_nothing_that_a_study_leaves_or_says_holds_a_secret(
     server: tuple[str, Server], secret_uri: str, say: Say, chdir: Path
 ) -> None:
@@ -125,7 +125,7 @@ def test_nothing_that_a_study_leaves_or_says_holds_a_secret(
     assert leaks(contents(store) | contents(chdir) | {"what was said": said.encode()}) == []
 
 
-@pytest.mark.alone
+@pytest.mark.processes
 def test_a_token_in_the_projects_address_is_taken_out(
     secret_uri: str, say: Say, chdir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,7 +152,7 @@ def test_a_server_that_is_away(arguments: list[str], say: Say) -> None:
     assert leaks({"said": said.encode()}) == []
 
 
-@pytest.mark.alone
+@pytest.mark.processes
 def test_a_server_that_refuses(secret_uri: str, say: Say) -> None:
     """An error of MLflow's that names the address is not shown as the cause of ours."""
     code, said = say(f"{secret_uri}/nowhere")

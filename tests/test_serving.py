@@ -23,7 +23,7 @@ import mltune
 from mltune.cli import main
 from tests.servers import Server, free_port, mlflow_server
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.processes
 
 PROJECTS = Path(__file__).parents[1] / "projects"
 PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

@@ -37,7 +37,7 @@ DRIVERS_ONCE = ("set-experiment-tag", "study.yaml")
 DRIVERS = ("runs/create", "runs/log-batch", "runs/update", "runs/get", *DRIVERS_ONCE)
 
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.processes
 
 
 @pytest.fixture
@@ -175,6 +175,7 @@ def check_trial(client: MlflowClient, run: Run) -> None:
     assert len(client.get_metric_history(run.info.run_id, "duration_s")) == 1
 
 
+@pytest.mark.alone
 def test_a_server_that_is_killed_for_half_a_minute(
     migrated_database: Path, use: Callable[[str], None], begin: Begin, chdir: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -253,6 +254,7 @@ def test_a_run_that_was_made_unheard_is_made_once(proxy: Proxy, server: tuple[st
     assert proxy.count("runs/create") == 3
 
 
+@pytest.mark.alone
 def test_a_run_that_appears_late_is_deleted(
     proxy: Proxy, server: tuple[str, Server], begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -273,6 +275,7 @@ def test_a_run_that_appears_late_is_deleted(
     assert len(runs_of(client, result.run_id, ViewType.ALL)) == 3
 
 
+@pytest.mark.alone
 def test_a_server_that_is_slow(proxy: Proxy, server: tuple[str, Server], begin: Begin) -> None:
     Path("go").touch()
     proxy.go_wrong(well, "runs/log-batch", times=1)  # the study's, before any trial
@@ -516,6 +519,7 @@ def test_mlflows_retries_are_turned_down_for_the_driver_only(
     assert (os.environ.get(RETRIES), TIMEOUT in os.environ) == (retries, False)
 
 
+@pytest.mark.alone
 def test_a_study_that_was_taken_over_is_left_alone(
     client: MlflowClient, begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -300,7 +300,7 @@ def test_a_study_has_a_report_while_it_runs(client: MlflowClient, monkeypatch: p
     assert "COMPLETE: 3 of 3 trials" in artifact(client, result.run_id, "report/report.html")
 
 
-@pytest.mark.alone
+@pytest.mark.processes
 @pytest.mark.recorded("finished")
 def test_the_next_refresh_waits_for_as_long_as_the_last_one_allows(
     tracking_uri: str, recorded_study: str, monkeypatch: pytest.MonkeyPatch
