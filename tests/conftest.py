@@ -26,7 +26,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ["MLTUNE_REPORT"] = "false"  # a second or more for each study; tests of reports turn them on
 
 
-_WHOLE_PROCESSES = ("processes", "alone", "slow", "chaos")
+_HEAVY_MARKS = ("processes", "alone", "slow", "chaos")
 _is_light = False
 
 
@@ -42,11 +42,17 @@ def _refuse_processes(event: str, arguments: tuple[Any, ...]) -> None:
 sys.addaudithook(_refuse_processes)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put what takes seconds before what takes milliseconds, so that the processes of a parallel run end together."""
+    items.sort(key=lambda item: item.get_closest_marker("processes") is None)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     """Keep the marks true that `make test-fast` and the two phases of `make test` go by."""
     global _is_light
-    _is_light = not any(item.get_closest_marker(name) for name in _WHOLE_PROCESSES)
+    _is_light = not any(item.get_closest_marker(name) for name in _HEAVY_MARKS)
     try:
         return (yield)
     finally:
@@ -84,6 +90,8 @@ def tracking_uri(
     """
     import mlflow
 
+    for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_REGISTRY_URI"):
+        monkeypatch.delenv(name, raising=False)
     marker = request.node.get_closest_marker("recorded")
     source = migrated_database.parent
     if marker is not None:
@@ -94,8 +102,6 @@ def tracking_uri(
     database = chdir / "mlflow.db"
     move_artifacts(database, source, chdir)
     uri = f"sqlite:///{database}"
-    for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_REGISTRY_URI"):
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     mlflow.set_tracking_uri(uri)
     _forget_artifacts()
@@ -117,7 +123,7 @@ def recorded_study(client: MlflowClient) -> str:
 
 
 def _forget_artifacts() -> None:
-    """Have MLflow look up where the artifacts of a run are, whose twin in another store it may remember."""
+    """MLflow remembers a run's artifact folder by the run's id, which copies of a recorded store share."""
     from mlflow.tracking._tracking_service import utils
 
     utils._artifact_repos_cache.clear()

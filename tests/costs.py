@@ -1,7 +1,7 @@
 """A pytest plugin: the seconds that a run of the suite spends in fixtures, and on each kind of preparation.
 
-They are those of the tests' own threads, each counted once: under the innermost kind. The processes of a parallel run
-are added up.
+They are those of the tests' own threads, each counted once: under the kind of preparation that is under way, else under
+the fixture that is being set up. The processes of a parallel run are added up.
 """
 
 from __future__ import annotations
@@ -41,13 +41,11 @@ class Costs:
     def __init__(self) -> None:
         self.seconds: Counter[str] = Counter()
         self._inner: list[float] = []
+        self._is_preparing = False
 
     @contextmanager
     def spend(self, kind: str) -> Iterator[None]:
-        """Count the time of a block under a kind, without what is counted within it; in the main thread only."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
+        """Count the time of a block under a kind, without what is counted within it."""
         began = time.perf_counter()
         self._inner.append(0.0)
         try:
@@ -59,7 +57,7 @@ class Costs:
                 self._inner[-1] += taken
 
     def watch(self, place: str, kind: str) -> None:
-        """Count the calls of a function under a kind."""
+        """Count the calls of a function under a kind, in the main thread."""
         module, _, path = place.partition(":")
         *parents, name = path.split(".")
         owner = functools.reduce(getattr, parents, importlib.import_module(module))
@@ -67,8 +65,14 @@ class Costs:
 
         @functools.wraps(function)
         def counted(*args: Any, **kwargs: Any) -> Any:
-            with self.spend(kind):
+            if self._is_preparing or threading.current_thread() is not threading.main_thread():
                 return function(*args, **kwargs)
+            self._is_preparing = True
+            try:
+                with self.spend(kind):
+                    return function(*args, **kwargs)
+            finally:
+                self._is_preparing = False
 
         setattr(owner, name, counted)
 

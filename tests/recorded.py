@@ -19,6 +19,7 @@ from sklearn.linear_model import LinearRegression
 
 import mltune
 from mltune import Categorical, Float, Int
+from tests.drivers import wait_for
 from tests.shared import move_artifacts
 
 SPACE = {"x": Float(-1.0, 1.0), "rate": Float(1e-4, 1.0, log=True), "kind": Categorical(["a", "b"])}
@@ -56,8 +57,10 @@ def is_cut(trial: mltune.Trial) -> float:
 
 
 def is_killed(trial: mltune.Trial) -> float:
-    """The driver is killed in the third trial."""
+    """The driver is killed in the third trial, once the first two are written."""
     if trial.number == 2:
+        written = "tags.`mltune.state` = 'COMPLETE'"
+        wait_for(lambda: len(mlflow.MlflowClient().search_runs(["0"], written)) == 2)
         os.kill(os.getpid(), signal.SIGKILL)
     return float(trial.params["x"])
 
@@ -83,9 +86,15 @@ def tune_in_a_fork(objective: Callable[[mltune.Trial], Any], **arguments: Any) -
     """Run a study in a process that may be interrupted or killed."""
     child = os.fork()
     if child == 0:
-        tune(objective, **arguments)
-        os._exit(0)
-    os.waitpid(child, 0)
+        code = 1
+        try:
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+            tune(objective, **arguments)
+            code = 0
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) in (0, -signal.SIGKILL)
 
 
 STUDIES: Mapping[str, Callable[[], None]] = {
@@ -112,4 +121,5 @@ def record(kind: str, folder: Path, empty: Path) -> None:
         mlflow.set_tracking_uri(None)
         STUDIES[kind]()
     with closing(sqlite3.connect(database)) as connection:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # so that the file by itself is whole
+        busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        assert not busy, "the database must be whole without its write-ahead log"

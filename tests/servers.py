@@ -52,7 +52,8 @@ class Server:
             started = psutil.Process(self.process.pid).children(recursive=True)
             os.killpg(self.process.pid, signum)
             self.process.wait(120)
-            assert psutil.wait_procs(started, 120)[1] == []
+            _, living = psutil.wait_procs(started, 120)
+            assert [each for each in living if each.status() != psutil.STATUS_ZOMBIE] == []
         self.process = None
 
     def kill(self) -> None:
@@ -110,10 +111,14 @@ sys.stdin.read()
 def ray_cluster() -> Iterator[dict[str, str]]:
     """A Ray of two CPUs, and of one GPU that is only said to be there; the variables by which it is joined."""
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "MLTUNE_"))}
+    command = [sys.executable, "-c", _RAY]
     with subprocess.Popen(
-        [sys.executable, "-c", _RAY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | token
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=plain | token, cwd="/"
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        yield token | {"RAY_ADDRESS": process.stdout.readline().strip()}
+        address = process.stdout.readline().strip()
+        assert address, "Ray did not start"
+        yield token | {"RAY_ADDRESS": address}
         process.stdin.close()

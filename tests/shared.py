@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -29,6 +30,8 @@ def make_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
     with (folder / ".lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / ".made").exists():
+            for left in folder.glob("[!.]*"):  # by one that failed over it
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
             make(folder)
             (folder / ".made").touch()
     return folder

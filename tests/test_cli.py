@@ -55,13 +55,13 @@ Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def command(capsys: pytest.CaptureFixture[str]) -> Command:
+def command(capfd: pytest.CaptureFixture[str]) -> Command:
     """Runs the command in this process; its exit code, and what it said."""
 
     def run(*arguments: object) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as ended:
             main([str(each) for each in arguments])
-        said = capsys.readouterr()
+        said = capfd.readouterr()
         return int(str(ended.value)), said.out, said.err
 
     return run

@@ -180,7 +180,6 @@ def test_killed_at_random_moments(where: dict[str, Any], seed: int, sweeps: Driv
     assert sweep(sweeps, client, where, n_trials=40, kills=10, rng=random.Random(seed)) == 10
 
 
-@pytest.mark.usefixtures("joined_ray")
 def test_killed_on_ray(sweeps: Drivers, client: MlflowClient) -> None:
     assert sweep(sweeps, client, RAY, n_trials=20, kills=3, rng=random.Random(0)) == 3
 
@@ -211,8 +210,9 @@ WINDOWS = {
 """In an order in which one study can be killed in all of them, session by session."""
 
 
-def test_killed_in_every_window(sweeps: Drivers, client: MlflowClient) -> None:
-    snapshots, code = [], begin(24, INLINE, "train_model", "swept")
+@pytest.mark.parametrize("where", [INLINE, pytest.param(WORKERS, marks=pytest.mark.chaos)], ids=["inline", "workers"])
+def test_killed_in_every_window(where: dict[str, Any], sweeps: Drivers, client: MlflowClient) -> None:
+    snapshots, code = [], begin(24, where, "train_model", "swept")
     for window, (method, condition, nth, before) in WINDOWS.items():
         arm = KILL_AT.format(method=method, condition=condition, nth=nth, before=before)
         assert sweeps.run(arm + code) == -9, f"{window}: {sweeps.log.read_text()}"

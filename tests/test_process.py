@@ -17,6 +17,8 @@ import pytest
 from mlflow import MlflowClient
 from nbclient import NotebookClient
 
+from tests.execution.helpers import alive
+
 pytestmark = pytest.mark.alone
 
 ROOT = Path(__file__).parents[1]
@@ -130,18 +132,18 @@ def check_interrupted(client: MlflowClient, folder: Path) -> None:
     finished, interrupted = ("COMPLETE", "FINISHED"), ("INTERRUPTED", "KILLED")
     assert states == [finished, finished, interrupted, interrupted, interrupted]
     workers = [int(path.read_text()) for path in folder.glob("training-*")]
-    wait_for(lambda: not any(psutil.pid_exists(pid) for pid in workers))
+    wait_for(lambda: not any(alive(pid) for pid in workers))
 
 
 @pytest.mark.parametrize(
     ("engine", "signum", "code"),
-    [("optuna", signal.SIGHUP, 129), ("ray", signal.SIGTERM, 143)],
-    ids=["optuna-HUP", "ray-TERM"],
+    [("optuna", signal.SIGHUP, 129), ("ray", signal.SIGINT, 130), ("ray", signal.SIGTERM, 143)],
+    ids=["optuna-HUP", "ray-INT", "ray-TERM"],
 )
 def test_a_signal_closes_every_run(
     engine: str, signum: int, code: int, start_slow_study: Start, client: MlflowClient, chdir: Path
 ) -> None:
-    """And SIGINT and SIGTERM do on each engine: test_states.py."""
+    """With a Ray of the study's own; on engine optuna SIGINT and SIGTERM do, too: test_states.py."""
     process = start_slow_study(sys.executable, "-m", "mltune", "run", "slow.yaml", "--engine", engine)
     process.send_signal(signum)
     _, stderr = process.communicate(timeout=240)

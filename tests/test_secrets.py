@@ -98,6 +98,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.processes
+@pytest.mark.xdist_group("server")
 def test_nothing_that_a_study_leaves_or_says_holds_a_secret(
     server: tuple[str, Server], secret_uri: str, say: Say, chdir: Path
 ) -> None:
@@ -126,17 +127,18 @@ def test_nothing_that_a_study_leaves_or_says_holds_a_secret(
 
 
 @pytest.mark.processes
+@pytest.mark.xdist_group("server")
 def test_a_token_in_the_projects_address_is_taken_out(
-    secret_uri: str, say: Say, chdir: Path, monkeypatch: pytest.MonkeyPatch
+    tracking_uri: str, say: Say, chdir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client = MlflowClient(tracking_uri=secret_uri)
+    client = MlflowClient(tracking_uri=tracking_uri)
     source = f"https://oauth2:{IN_PROJECT}@git.example/project.git"
     experiment = client.create_experiment("a project's")
     parent = client.create_run(experiment, tags={"mlflow.source.name": source, "mlflow.project.entryPoint": "main"})
     (chdir / "study.yaml").write_text(STUDY)
     (chdir / "objective.py").write_text("def train(trial):\n    return trial.params['x']\n")
     monkeypatch.setenv("MLFLOW_RUN_ID", parent.info.run_id)
-    code, said = say(secret_uri, "run", "study.yaml", "--register", "plain")
+    code, said = say(tracking_uri, "run", "study.yaml", "--register", "plain")
     assert code == 1  # it logs no model to register
     tags = client.get_run(parent.info.run_id).data.tags
     assert tags["mlflow.source.name"] == "https://git.example/project.git"
@@ -144,6 +146,7 @@ def test_a_token_in_the_projects_address_is_taken_out(
 
 
 @pytest.mark.processes
+@pytest.mark.xdist_group("server")
 @pytest.mark.parametrize("arguments", [["list"], []], ids=["command", "script"])
 def test_a_server_that_is_away(arguments: list[str], say: Say) -> None:
     code, said = say(f"http://bob:{IN_ADDRESS}@127.0.0.1:9", *arguments)
@@ -153,6 +156,7 @@ def test_a_server_that_is_away(arguments: list[str], say: Say) -> None:
 
 
 @pytest.mark.processes
+@pytest.mark.xdist_group("server")
 def test_a_server_that_refuses(secret_uri: str, say: Say) -> None:
     """An error of MLflow's that names the address is not shown as the cause of ours."""
     code, said = say(f"{secret_uri}/nowhere")

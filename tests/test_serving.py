@@ -21,7 +21,7 @@ from sklearn.dummy import DummyRegressor
 
 import mltune
 from mltune.cli import main
-from tests.servers import Server, free_port, mlflow_server
+from tests.servers import free_port, mlflow_server
 
 pytestmark = pytest.mark.processes
 
@@ -30,15 +30,15 @@ PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 
 @contextmanager
-def served(uri: str, folder: Path) -> Iterator[tuple[str, Server]]:
+def served(uri: str, folder: Path) -> Iterator[str]:
     """`mlflow models serve`, as its documentation says, from an empty folder; its address."""
     folder.mkdir()
     port = str(free_port())
     address = f"http://127.0.0.1:{port}"
     command = ("models", "serve", "-m", uri, "--env-manager", "local", "-p", port)
     environment = os.environ | {"PATH": PATH}
-    with mlflow_server(*command, probe=f"{address}/ping", folder=folder, environment=environment) as server:
-        yield address, server
+    with mlflow_server(*command, probe=f"{address}/ping", folder=folder, environment=environment):
+        yield address
 
 
 def ask(address: str, rows: pd.DataFrame) -> requests.Response:
@@ -81,7 +81,7 @@ def check_answers(address: str, uri: str, loaded: mlflow.pyfunc.PyFuncModel) -> 
 
 def test_the_champion_of_a_project_in_pytorch(client: MlflowClient, tmp_path: Path) -> None:
     uri, loaded = champion_of("house_prices", "house-prices")
-    with served(uri, tmp_path / "empty") as (address, _):
+    with served(uri, tmp_path / "empty") as address:
         check_answers(address, uri, loaded)
 
 
@@ -93,7 +93,7 @@ def test_the_champion_of_a_project_in_scikit_learn_and_a_better_one_after_a_rest
         return float(trial.params["loss"])
 
     uri, loaded = champion_of("breast_cancer", "breast-cancer")
-    with served(uri, tmp_path / "empty") as (address, server):
+    with served(uri, tmp_path / "empty") as address:
         check_answers(address, uri, loaded)
         mltune.tune(
             objective,
@@ -105,8 +105,7 @@ def test_the_champion_of_a_project_in_scikit_learn_and_a_better_one_after_a_rest
             isolation="none",
             quiet=True,
         )
-        server.end()
-        server.start()
+    with served(uri, tmp_path / "again") as address:
         said = requests.post(f"{address}/invocations", json={"inputs": [[0.0]]}, timeout=240).json()
     assert said == {"predictions": [2.0]}
     assert len(client.search_model_versions("name = 'breast-cancer'")) == 2

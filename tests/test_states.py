@@ -7,7 +7,6 @@ import signal
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 import yaml
 from mlflow import MlflowClient
@@ -16,6 +15,7 @@ from mlflow.entities import Run, ViewType
 import mltune
 from mltune import TrialState
 from tests.drivers import Drivers, has_begun, trials_begun, wait_for
+from tests.execution.helpers import alive
 
 pytestmark = pytest.mark.alone
 
@@ -169,7 +169,7 @@ def await_trials(drivers: Drivers, n_jobs: int) -> None:
 def check_workers_are_gone(folder: Path) -> None:
     workers = [int(path.read_text()) for path in folder.glob("training-*")]
     assert workers
-    wait_for(lambda: not any(psutil.pid_exists(pid) for pid in workers))
+    wait_for(lambda: not any(alive(pid) for pid in workers))
 
 
 def main(*arguments: str) -> str:

@@ -37,7 +37,7 @@ DRIVERS_ONCE = ("set-experiment-tag", "study.yaml")
 DRIVERS = ("runs/create", "runs/log-batch", "runs/update", "runs/get", *DRIVERS_ONCE)
 
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("server")]
 
 
 @pytest.fixture
@@ -126,7 +126,8 @@ def begin(request: pytest.FixtureRequest, chdir: Path) -> Iterator[Begin]:
     if "proxy" in request.fixturenames:
         request.getfixturevalue("proxy").be_well()
     for study in studies:
-        study.join(60)
+        study.join(120)
+        assert not study.is_alive()
 
 
 @pytest.fixture
@@ -217,8 +218,9 @@ class InTurns:
         self._turns = iter(turns)
 
     def __call__(self, forward: Forward) -> Answer | None:
-        self.seen.append(next(self._turns))
-        return self.seen[-1](forward)
+        fault = next(self._turns)
+        self.seen.append(fault)
+        return fault(forward)
 
 
 def test_every_call_goes_wrong_in_every_way(

@@ -116,11 +116,16 @@ def run_study(request: pytest.FixtureRequest, client: MlflowClient, objective: A
     return Study(result, client, children(client, result.run_id), before, after)
 
 
+def side_by_side(group: str) -> tuple[pytest.MarkDecorator, ...]:
+    """Marks of tests that look at one study, in whichever process of a parallel run."""
+    return pytest.mark.processes, pytest.mark.xdist_group(group)
+
+
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param(ONE_WORKER, id="optuna-1", marks=pytest.mark.processes),
-        pytest.param(TWO_WORKERS, id="optuna-2", marks=pytest.mark.processes),
+        pytest.param(ONE_WORKER, id="optuna-1", marks=side_by_side("eventful-1")),
+        pytest.param(TWO_WORKERS, id="optuna-2", marks=side_by_side("eventful-2")),
         pytest.param(RAY, id="ray-2", marks=pytest.mark.alone),
     ],
 )
@@ -130,6 +135,7 @@ def eventful(request: pytest.FixtureRequest) -> Study:
     def objective(trial: mltune.Trial) -> Any:
         def speak_late() -> None:
             wait_for(ask)
+            speaks.touch()
             trial.report(9.0, step=99)  # nothing answers it
 
         def wait_for(path: Path) -> None:
@@ -140,6 +146,7 @@ def eventful(request: pytest.FixtureRequest) -> Study:
         left = [thread for thread in threading.enumerate() if thread.name == "left behind"]
         if left and not spoken.exists():
             ask.touch()
+            wait_for(speaks)
             left[0].join(0.2)
             spoken.touch()
             for step in range(3):
@@ -180,7 +187,7 @@ def eventful(request: pytest.FixtureRequest) -> Study:
         return 1.0
 
     with store_of_its_own(request) as client:
-        ask, spoken = Path("ask").absolute(), Path("spoken").absolute()
+        ask, speaks, spoken = (Path(name).absolute() for name in ("ask", "speaks", "spoken"))
         return run_study(
             request,
             client,
@@ -195,8 +202,8 @@ def eventful(request: pytest.FixtureRequest) -> Study:
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param(ONE_WORKER, id="optuna-1", marks=pytest.mark.processes),
-        pytest.param(TWO_WORKERS, id="optuna-2", marks=pytest.mark.processes),
+        pytest.param(ONE_WORKER, id="optuna-1", marks=side_by_side("logging-1")),
+        pytest.param(TWO_WORKERS, id="optuna-2", marks=side_by_side("logging-2")),
         pytest.param(RAY, id="ray-2", marks=pytest.mark.alone),
     ],
 )

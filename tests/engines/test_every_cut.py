@@ -1,5 +1,6 @@
-"""A study that is cut off in any of its trials goes on as if it had not been: what tests/test_same_study.py shows with
-real kills, in memory for every cut.
+"""A study that is cut off in any of its trials but the first goes on as if it had not been, shown in memory.
+
+tests/test_same_study.py shows it with real kills.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ GRID = SearchSpace(
 ALGORITHMS = ("random", "grid", "qmc", "tpe", "gp", "cmaes")
 SCHEDULERS = ("asha", "hyperband", "median")
 CUTS = [(case, cut) for case in ALGORITHMS + SCHEDULERS for cut in range(1, N_TRIALS) if case != "gp"]
-CUTS += [("gp", cut) for cut in (15,)]  # each of its proposals takes a tenth of a second
+CUTS.append(("gp", 15))  # each of its proposals takes a tenth of a second
 
 Told = list[tuple[int, Params, TrialState, float | None, dict[int, float]]]
 

@@ -75,9 +75,9 @@ def environment() -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def before() -> dict[str, str]:
-    """The environment before the shared executor starts."""
-    return environment()
+def before() -> tuple[dict[str, str], list[psutil.Process]]:
+    """The environment and this process's children before the shared executor starts."""
+    return environment(), psutil.Process().children(recursive=True)
 
 
 @pytest.fixture(scope="module")
@@ -131,11 +131,12 @@ def test_each_trial_has_its_share_of_the_cores(executor: RayExecutor) -> None:
 
 def test_closing_leaves_nothing_behind(executor: RayExecutor, before: Any) -> None:
     executor.submit(task(10, what="sleep"))
-    started = psutil.Process().children(recursive=True)
+    variables, others = before
+    started = [each for each in psutil.Process().children(recursive=True) if each not in others]
     assert any("raylet" in process.name() for process in started)
     executor.close()
     executor.close()
-    assert environment() == before
+    assert environment() == variables
     _, alive = psutil.wait_procs(started, timeout=120)
     assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
     assert logging.getLogger("ray.tune").level == logging.NOTSET
@@ -151,9 +152,11 @@ def test_a_cluster_is_joined_by_its_address_and_left_running(joined_ray: None) -
     finally:
         made.close()
     assert not ray.is_initialized()
-    ray.init(log_to_driver=False, logging_level="ERROR")
-    assert [node for node in ray.nodes() if node["Alive"]]
-    ray.shutdown()
+    ray.init(os.environ["RAY_ADDRESS"], log_to_driver=False, logging_level="ERROR")
+    try:
+        assert [node for node in ray.nodes() if node["Alive"]]
+    finally:
+        ray.shutdown()
 
 
 def test_an_objective_that_cannot_be_imported(tmp_path: Path, users_ray: None) -> None:

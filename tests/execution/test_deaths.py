@@ -20,7 +20,7 @@ from mltune.execution.processes import end_marked
 from tests.drivers import Drivers, kill
 from tests.execution.helpers import ROOT, STRAYS, alive, idle, pids, run, send, start_strays, task, wait_for
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("workers")]
 
 
 DEATHS = (
@@ -134,7 +134,7 @@ def test_closing_ends_a_worker_that_is_deaf_and_holds_the_gil(executors: Any, tm
 DRIVER = """
 import sys
 from pathlib import Path
-sys.path.insert(0, {root!r})
+sys.path.insert(0, ROOT)
 import cloudpickle
 from mltune.execution import Setup
 from mltune.execution.local import LocalExecutor
@@ -164,7 +164,7 @@ while True:
 @pytest.mark.alone
 def test_nothing_survives_a_killed_driver(drivers: Drivers, tmp_path: Path) -> None:
     folders = [tmp_path / str(number) for number in range(3)]
-    driver = drivers.start(DRIVER.replace("{root!r}", repr(str(ROOT))))
+    driver = drivers.start(DRIVER.replace("ROOT", repr(str(ROOT))))
     wait_for(lambda: all((folder / "worker.pid").exists() for folder in folders))
     started = [pid for folder in folders for pid in pids(folder)]
     started += [child.pid for child in psutil.Process(driver).children(recursive=True)]

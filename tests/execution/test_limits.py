@@ -19,7 +19,7 @@ from mltune.execution import Died, Returned, Setup, TimedOut
 from mltune.execution.local import LocalExecutor
 from tests.execution.helpers import SENT, STRAYS, alive, pids, run, send, start_strays, task
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("limits")]
 
 MIB = 2**20
 LIMIT = 600 * MIB
@@ -60,9 +60,8 @@ def test_hangs_are_ended_and_shown_and_who_is_in_time_stays(executors: Any, tmp_
         return [pid for pid in started if alive(pid)]
 
     executor = executors(objective, n_jobs=3, trial_timeout=4.0)
-    in_time, holds, stopped = run(
-        executor, task(0, how=""), task(1, how="holds the GIL"), task(2, how="is stopped")
-    ).values()
+    outcomes = run(executor, task(0, how=""), task(1, how="holds the GIL"), task(2, how="is stopped"))
+    in_time, holds, stopped = (outcomes[number] for number in range(3))
     assert isinstance(holds, TimedOut)
     assert "in objective" in holds.traceback
     assert stopped == TimedOut("")

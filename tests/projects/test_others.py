@@ -17,8 +17,8 @@ pytestmark = pytest.mark.processes
 
 
 def test_breast_cancer(client: MlflowClient, mlflow_run: Any, predict_elsewhere: Any) -> None:
-    """By `mlflow run`, whose run is the study."""
-    options = {"study": "projects/breast_cancer/study.yaml", "n_trials": 6, "algorithm": "random", "register": "mine"}
+    """By `mlflow run .`, whose run is the study; which study, engine and algorithm is left to it."""
+    options = {"n_trials": 6, "register": "mine"}
     mlflow_run(**options)
     runs = client.search_runs(["0"])
     (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
