@@ -20,13 +20,14 @@ from mlflow import MlflowClient
 from tests.drivers import Drivers, Zygote, zygote
 from tests.recorded import record
 from tests.servers import Server, ray_cluster, tracking_server
-from tests.shared import make_once, move_artifacts
+from tests.shared import copy_store, make_once
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ["MLTUNE_REPORT"] = "false"  # a second or more for each study; tests of reports turn them on
 
 
 _HEAVY_MARKS = ("processes", "alone", "slow", "chaos")
+_HEAVY_FIXTURES = {"server", "cluster", "join_ray", "warm", "drivers", "workers"}
 _is_light = False
 
 
@@ -42,9 +43,16 @@ def _refuse_processes(event: str, arguments: tuple[Any, ...]) -> None:
 sys.addaudithook(_refuse_processes)
 
 
+def _is_marked(item: pytest.Item) -> bool:
+    return any(item.get_closest_marker(name) for name in _HEAVY_MARKS)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put what takes seconds before what takes milliseconds, so that the processes of a parallel run end together."""
+    for item in items:
+        if not _is_marked(item) and _HEAVY_FIXTURES & {*getattr(item, "fixturenames", ())}:
+            raise pytest.UsageError(f"{item.nodeid} uses processes: mark it `processes` or `alone`")
     items.sort(key=lambda item: item.get_closest_marker("processes") is None)
 
 
@@ -52,7 +60,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     """Keep the marks true that `make test-fast` and the two phases of `make test` go by."""
     global _is_light
-    _is_light = not any(item.get_closest_marker(name) for name in _HEAVY_MARKS)
+    _is_light = not _is_marked(item)
     try:
         return (yield)
     finally:
@@ -98,10 +106,7 @@ def tracking_uri(
         factory = request.getfixturevalue("tmp_path_factory")
         kind, empty = marker.args[0], source
         source = make_once(factory, f"recorded-{kind}", lambda folder: record(kind, folder, empty))
-    shutil.copytree(source, chdir, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*", "*.db-*"))
-    database = chdir / "mlflow.db"
-    move_artifacts(database, source, chdir)
-    uri = f"sqlite:///{database}"
+    uri = copy_store(source, chdir)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     mlflow.set_tracking_uri(uri)
     _forget_artifacts()
@@ -213,24 +218,18 @@ def cluster() -> Iterator[dict[str, str]]:
 def join_ray(cluster: dict[str, str]) -> Callable[[], AbstractContextManager[None]]:
     """Within the block that it makes, studies of this process join a Ray that runs already."""
 
+    from mltune.engines._ray_cluster import _forget_token
+
     @contextmanager
     def join() -> Iterator[None]:
         with pytest.MonkeyPatch.context() as patch:
             for name, value in cluster.items():
                 patch.setenv(name, value)
-            _have_ray_read_its_settings()
+            _forget_token()
             yield
-        _have_ray_read_its_settings()
+        _forget_token()
 
     return join
-
-
-def _have_ray_read_its_settings() -> None:
-    """Ray by itself reads them, and the token, once a process."""
-    from ray._raylet import AuthenticationTokenLoader, Config
-
-    Config.initialize("")
-    AuthenticationTokenLoader.instance().reset_cache()
 
 
 @pytest.fixture

@@ -16,6 +16,8 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 
+from tests.servers import RAY_VARIABLES
+
 _ZYGOTE = """
 import json, os, signal, sys, traceback
 import mlflow, mltune.resumption, mltune.engines.optuna, mltune.execution.local, mltune.execution.runner
@@ -80,7 +82,7 @@ class Drivers:
             "folder": str(self.folder),
             "environment": {
                 **self.environment,
-                **{name: value for name, value in os.environ.items() if name.startswith("RAY_A")},
+                **{name: os.environ[name] for name in RAY_VARIABLES if name in os.environ},
             },
             "log": str(self.log),
         }

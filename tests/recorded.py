@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import sqlite3
 import threading
@@ -20,7 +19,7 @@ from sklearn.linear_model import LinearRegression
 import mltune
 from mltune import Categorical, Float, Int
 from tests.drivers import wait_for
-from tests.shared import move_artifacts
+from tests.shared import copy_store
 
 SPACE = {"x": Float(-1.0, 1.0), "rate": Float(1e-4, 1.0, log=True), "kind": Categorical(["a", "b"])}
 CONDITIONAL = {
@@ -111,15 +110,13 @@ STUDIES: Mapping[str, Callable[[], None]] = {
 
 def record(kind: str, folder: Path, empty: Path) -> None:
     """Run a study in a folder, on a copy of the empty store of another folder."""
-    database = folder / "mlflow.db"
-    shutil.copy(empty / "mlflow.db", database)
-    move_artifacts(database, empty, folder)
+    uri = copy_store(empty, folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("MLTUNE_REPORT", "true")
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
+        patch.setenv("MLFLOW_TRACKING_URI", uri)
         mlflow.set_tracking_uri(None)
         STUDIES[kind]()
-    with closing(sqlite3.connect(database)) as connection:
+    with closing(sqlite3.connect(folder / "mlflow.db")) as connection:
         busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         assert not busy, "the database must be whole without its write-ahead log"

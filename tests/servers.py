@@ -99,6 +99,9 @@ def tracking_server(folder: Path, database: Path) -> Iterator[tuple[str, Server]
         yield address, server
 
 
+RAY_VARIABLES = ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN")
+"""By which a Ray is joined."""
+
 _RAY = """
 import sys, ray
 ray.init("local", num_cpus=2, num_gpus=1, include_dashboard=False, logging_level="ERROR", log_to_driver=False)

@@ -37,10 +37,13 @@ def make_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
     return folder
 
 
-def move_artifacts(database: Path, old: Path, new: Path) -> None:
-    """Make a copied MLflow database name the artifacts that were copied with it."""
+def copy_store(source: Path, folder: Path) -> str:
+    """Copy an MLflow database and the artifacts beside it to another folder; the copy's address."""
+    shutil.copytree(source, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*", "*.db-*"))
+    database = folder / "mlflow.db"
     with closing(sqlite3.connect(database)) as connection, connection:
         for table, columns in _PLACES.items():
             for column in columns:
                 update = f"UPDATE {table} SET {column} = REPLACE({column}, ?, ?)"
-                connection.execute(update, (f"{old}/", f"{new}/"))
+                connection.execute(update, (f"{source}/", f"{folder}/"))
+    return f"sqlite:///{database}"

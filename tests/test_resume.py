@@ -100,7 +100,7 @@ def test_more_time_extends_a_finished_study(client: MlflowClient) -> None:
 
     waited: list[int] = []
     resumed = threading.Event()
-    first = tune(objective, timeout=2.0, grace=0.1)
+    first = tune(objective, timeout=4.0, grace=0.1)
     assert states(client, first.run_id) == [(0, "COMPLETE"), (1, "INTERRUPTED")]
     second = mltune.resume(first.run_id, objective, timeout=600.0, quiet=True)
     resumed.set()

@@ -117,11 +117,11 @@ def test_trials_that_run_when_the_time_is_over_have_a_grace(
 ) -> None:
     def objective(trial: mltune.Trial) -> float:
         if trial.number == 1:
-            time.sleep(2.0 if grace > 1 else 600)
+            time.sleep(3.5 if grace > 1 else 600)
         return 1.0
 
     result = mltune.tune(
-        objective, {"x": mltune.Float(0, 1)}, direction="minimize", timeout=1.5, grace=grace, seed=0, quiet=True
+        objective, {"x": mltune.Float(0, 1)}, direction="minimize", timeout=3.0, grace=grace, seed=0, quiet=True
     )
     assert [trial.state for trial in result.trials] == [TrialState.COMPLETE, second]
     expected = COMPLETE if second is TrialState.COMPLETE else INTERRUPTED

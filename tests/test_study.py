@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import threading
 import time
@@ -24,7 +23,7 @@ from mlflow.entities import Run
 import mltune
 from mltune import Categorical, Float, Int, TrialState
 from mltune.errors import ObjectiveError, RequestError
-from tests.shared import move_artifacts
+from tests.shared import copy_store
 
 SPACE = {"x": Float(0.0, 1.0), "kind": Categorical(["a", "b"])}
 
@@ -91,11 +90,8 @@ def of_this_process() -> object:
 @contextmanager
 def store_of_its_own(request: pytest.FixtureRequest) -> Iterator[MlflowClient]:
     """A fresh store for the studies of a fixture that lives longer than a test; the current folder is its folder."""
-    source = request.getfixturevalue("migrated_database")
     folder = request.getfixturevalue("tmp_path_factory").mktemp("store")
-    shutil.copy(source, folder)
-    move_artifacts(folder / "mlflow.db", source.parent, folder)
-    uri = f"sqlite:///{folder}/mlflow.db"
+    uri = copy_store(request.getfixturevalue("migrated_database").parent, folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("MLFLOW_TRACKING_URI", uri)
@@ -194,7 +190,7 @@ def eventful(request: pytest.FixtureRequest) -> Study:
             objective,
             name="demo",
             initial=[{"what": what, "x": n / 20} for n, what in enumerate(["curve", "curve", *STATES])],
-            trial_timeout=5.0,
+            trial_timeout=10.0,
             retries={"worker-died": 1},
         )
 
@@ -431,7 +427,7 @@ def test_trials_cut_off_by_the_timeout_are_why_the_study_failed(client: MlflowCl
         return 1.0
 
     with pytest.raises(mltune.StudyFailedError, match="none of 1 trials completed before the timeout and its grace"):
-        tune(objective, n_trials=1, timeout=1.0, grace=0, isolation="process")
+        tune(objective, n_trials=1, timeout=3.0, grace=0, isolation="process")
 
 
 @pytest.mark.alone

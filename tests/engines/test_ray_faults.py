@@ -22,6 +22,7 @@ from mltune.engines.ray import RayExecutor
 from mltune.errors import RequestError
 from mltune.execution import Died, Ended, ExecutorLostError, Returned, TimedOut
 from tests.engines.test_ray import run, setup, task
+from tests.servers import RAY_VARIABLES
 
 pytestmark = pytest.mark.alone
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # else every worker imports this module, and so Ray
@@ -86,7 +87,7 @@ def executor(join_ray: Callable[[], AbstractContextManager[None]]) -> Iterator[R
 
 def without_ray() -> dict[str, str]:
     """The environment for a process that is to join no Ray."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("RAY_A")}
+    return {name: value for name, value in os.environ.items() if name not in RAY_VARIABLES}
 
 
 def test_nothing_to_hear(executor: RayExecutor) -> None:
