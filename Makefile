@@ -27,7 +27,7 @@ FAST   := not slow and not chaos and not alone and not processes
 
 # First what can run side by side, then, one at a time, what must not compete for its turn. Both run, whatever fails.
 test: install
-	$(PYTEST) -m "not slow and not chaos and not alone" -n 3 --dist loadgroup --maxschedchunk 2; side_by_side=$$?; \
+	$(PYTEST) -m "not slow and not chaos and not alone" -n 3 --dist loadfile --no-loadscope-reorder; side_by_side=$$?; \
 	$(PYTEST) -m "not slow and not chaos and alone"; exit $$(( side_by_side + $$? ))
 
 test-fast: install

@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from contextlib import chdir as chdir_to
@@ -49,11 +50,12 @@ def _is_marked(item: pytest.Item) -> bool:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put what takes seconds before what takes milliseconds, so that the processes of a parallel run end together."""
+    """Put files of long tests before those of short ones, so that the processes of a parallel run end together."""
     for item in items:
         if not _is_marked(item) and _HEAVY_FIXTURES & {*getattr(item, "fixturenames", ())}:
             raise pytest.UsageError(f"{item.nodeid} uses processes: mark it `processes` or `alone`")
-    items.sort(key=lambda item: item.get_closest_marker("processes") is None)
+    long = Counter(item.path for item in items if item.get_closest_marker("processes"))
+    items.sort(key=lambda item: -long[item.path])
 
 
 @pytest.hookimpl(wrapper=True)

@@ -98,7 +98,6 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.processes
-@pytest.mark.xdist_group("server")
 def test_nothing_that_a_study_leaves_or_says_holds_a_secret(
     server: tuple[str, Server], secret_uri: str, say: Say, chdir: Path
 ) -> None:
@@ -127,7 +126,6 @@ def test_nothing_that_a_study_leaves_or_says_holds_a_secret(
 
 
 @pytest.mark.processes
-@pytest.mark.xdist_group("server")
 def test_a_token_in_the_projects_address_is_taken_out(
     tracking_uri: str, say: Say, chdir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,7 +144,6 @@ def test_a_token_in_the_projects_address_is_taken_out(
 
 
 @pytest.mark.processes
-@pytest.mark.xdist_group("server")
 @pytest.mark.parametrize("arguments", [["list"], []], ids=["command", "script"])
 def test_a_server_that_is_away(arguments: list[str], say: Say) -> None:
     code, said = say(f"http://bob:{IN_ADDRESS}@127.0.0.1:9", *arguments)
@@ -156,7 +153,6 @@ def test_a_server_that_is_away(arguments: list[str], say: Say) -> None:
 
 
 @pytest.mark.processes
-@pytest.mark.xdist_group("server")
 def test_a_server_that_refuses(secret_uri: str, say: Say) -> None:
     """An error of MLflow's that names the address is not shown as the cause of ours."""
     code, said = say(f"{secret_uri}/nowhere")

@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 import mltune
 from tests.servers import Server
 
-pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("server")]
+pytestmark = pytest.mark.processes
 
 
 def objective(trial: mltune.Trial) -> dict[str, float]:

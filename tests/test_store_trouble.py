@@ -37,7 +37,7 @@ DRIVERS_ONCE = ("set-experiment-tag", "study.yaml")
 DRIVERS = ("runs/create", "runs/log-batch", "runs/update", "runs/get", *DRIVERS_ONCE)
 
 
-pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("server")]
+pytestmark = pytest.mark.processes
 
 
 @pytest.fixture

@@ -112,16 +112,11 @@ def run_study(request: pytest.FixtureRequest, client: MlflowClient, objective: A
     return Study(result, client, children(client, result.run_id), before, after)
 
 
-def side_by_side(group: str) -> tuple[pytest.MarkDecorator, ...]:
-    """Marks of tests that look at one study, in whichever process of a parallel run."""
-    return pytest.mark.processes, pytest.mark.xdist_group(group)
-
-
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param(ONE_WORKER, id="optuna-1", marks=side_by_side("eventful-1")),
-        pytest.param(TWO_WORKERS, id="optuna-2", marks=side_by_side("eventful-2")),
+        pytest.param(ONE_WORKER, id="optuna-1", marks=pytest.mark.processes),
+        pytest.param(TWO_WORKERS, id="optuna-2", marks=pytest.mark.processes),
         pytest.param(RAY, id="ray-2", marks=pytest.mark.alone),
     ],
 )
@@ -198,8 +193,8 @@ def eventful(request: pytest.FixtureRequest) -> Study:
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param(ONE_WORKER, id="optuna-1", marks=side_by_side("logging-1")),
-        pytest.param(TWO_WORKERS, id="optuna-2", marks=side_by_side("logging-2")),
+        pytest.param(ONE_WORKER, id="optuna-1", marks=pytest.mark.processes),
+        pytest.param(TWO_WORKERS, id="optuna-2", marks=pytest.mark.processes),
         pytest.param(RAY, id="ray-2", marks=pytest.mark.alone),
     ],
 )

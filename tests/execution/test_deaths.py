@@ -20,7 +20,7 @@ from mltune.execution.processes import end_marked
 from tests.drivers import Drivers, kill
 from tests.execution.helpers import ROOT, STRAYS, alive, idle, pids, run, send, start_strays, task, wait_for
 
-pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("workers")]
+pytestmark = pytest.mark.processes
 
 
 DEATHS = (

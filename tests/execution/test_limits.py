@@ -19,7 +19,7 @@ from mltune.execution import Died, Returned, Setup, TimedOut
 from mltune.execution.local import LocalExecutor
 from tests.execution.helpers import SENT, STRAYS, alive, pids, run, send, start_strays, task
 
-pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("limits")]
+pytestmark = pytest.mark.processes
 
 MIB = 2**20
 LIMIT = 600 * MIB

@@ -16,7 +16,7 @@ from mltune.execution.local import LocalExecutor
 from mltune.execution.runner import load_objective
 from tests.execution.helpers import run, send, task, wait_for
 
-pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("workers")]
+pytestmark = pytest.mark.processes
 
 
 def test_one_worker_runs_one_task_after_the_other(workers: LocalExecutor) -> None:

@@ -16,7 +16,7 @@ from mltune.execution.inline import InlineExecutor
 from mltune.execution.local import LocalExecutor
 from tests.execution.helpers import run_sent, send
 
-pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("workers")]
+pytestmark = pytest.mark.processes
 
 
 @pytest.fixture(params=["local", "inline"])
