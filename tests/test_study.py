@@ -112,14 +112,14 @@ def run_study(request: pytest.FixtureRequest, client: MlflowClient, objective: A
     return Study(result, client, children(client, result.run_id), before, after)
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        pytest.param(ONE_WORKER, id="optuna-1", marks=pytest.mark.processes),
-        pytest.param(TWO_WORKERS, id="optuna-2", marks=pytest.mark.processes),
-        pytest.param(RAY, id="ray-2", marks=pytest.mark.alone),
-    ],
-)
+COLUMNS = [
+    pytest.param(ONE_WORKER, id="optuna-1", marks=pytest.mark.processes),
+    pytest.param(TWO_WORKERS, id="optuna-2", marks=pytest.mark.processes),
+    pytest.param(RAY, id="ray-2", marks=pytest.mark.alone),
+]
+
+
+@pytest.fixture(scope="module", params=COLUMNS)
 def eventful(request: pytest.FixtureRequest) -> Study:
     """A study in which an objective does all that it may do; three trials have curves."""
 
@@ -190,14 +190,7 @@ def eventful(request: pytest.FixtureRequest) -> Study:
         )
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        pytest.param(ONE_WORKER, id="optuna-1", marks=pytest.mark.processes),
-        pytest.param(TWO_WORKERS, id="optuna-2", marks=pytest.mark.processes),
-        pytest.param(RAY, id="ray-2", marks=pytest.mark.alone),
-    ],
-)
+@pytest.fixture(scope="module", params=COLUMNS)
 def logging_study(request: pytest.FixtureRequest) -> Study:
     """A study whose objective logs by itself, moves MLflow elsewhere, or draws a curve of nine steps for ASHA."""
 
