@@ -219,7 +219,6 @@ def cluster() -> Iterator[dict[str, str]]:
 @pytest.fixture(scope="session")
 def join_ray(cluster: dict[str, str]) -> Callable[[], AbstractContextManager[None]]:
     """Within the block that it makes, studies of this process join a Ray that runs already."""
-
     from mltune.engines._ray_cluster import _forget_token
 
     @contextmanager

@@ -9,12 +9,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from mlflow import MlflowClient
 
 import mltune
 from mltune import Categorical, Int, TrialState
+from tests.execution.helpers import alive
 
 pytestmark = pytest.mark.alone
 
@@ -112,7 +112,7 @@ def check_nothing_left(folder: Path, n_trials: int) -> None:
     """Neither a worker nor what a trial started lives."""
     left = [int(pid) for path in folder.glob("process-*") for pid in path.read_text().split()]
     assert len(left) == 2 * n_trials
-    assert [pid for pid in left if is_alive(pid)] == []
+    assert [pid for pid in left if alive(pid)] == []
 
 
 def test_a_trial_that_died_is_tried_again(client: MlflowClient, chdir: Path) -> None:
@@ -137,10 +137,3 @@ def test_a_trial_that_died_is_tried_again(client: MlflowClient, chdir: Path) -> 
 
 def read_traceback(client: MlflowClient, run_id: str) -> str:
     return Path(client.download_artifacts(run_id, "traceback.txt")).read_text()
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
