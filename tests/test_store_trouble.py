@@ -176,7 +176,6 @@ def check_trial(client: MlflowClient, run: Run) -> None:
     assert len(client.get_metric_history(run.info.run_id, "duration_s")) == 1
 
 
-@pytest.mark.alone
 def test_a_server_that_is_killed_for_half_a_minute(
     migrated_database: Path, use: Callable[[str], None], begin: Begin, chdir: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -180,6 +180,34 @@ def users_ray(executor: RayExecutor) -> Iterator[None]:
     ray.shutdown()
 
 
+STRANGER = """
+import sys, ray
+ray.init(address=sys.argv[1], logging_level="ERROR")
+"""
+
+
+@pytest.fixture(scope="module")
+def stranger(users_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen[str]]:
+    """A process that tries to join with another token: Ray has it wait for 20 s, while other tests run."""
+    import ray
+
+    environment = {
+        "HOME": str(tmp_path_factory.mktemp("stranger")),
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": "b" * 64,
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-c", STRANGER, ray.get_runtime_context().gcs_address],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | environment,
+    )
+    yield process
+    process.kill()
+    process.communicate()
+
+
 def look_around(trial: Trial) -> dict[str, float]:
     """What the process has, and the nodes of the Ray that it is in."""
     import ray
@@ -189,6 +217,7 @@ def look_around(trial: Trial) -> dict[str, float]:
     return {"value": float(len(ray.nodes()))} | {name: float(os.environ[name]) for name in names}
 
 
+@pytest.mark.usefixtures("stranger")
 def test_the_users_ray_is_used_and_left_running(users_ray: None, monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
 
@@ -254,24 +283,7 @@ def test_a_study_on_ray_prints_nothing_of_its_own(tracking_uri: str, chdir: Path
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-STRANGER = """
-import sys, ray
-ray.init(address=sys.argv[1], logging_level="ERROR")
-"""
-
-
-def test_nobody_joins_without_the_token(users_ray: None, tmp_path: Path) -> None:
-    import ray
-
-    address = ray.get_runtime_context().gcs_address
-    environment = os.environ | {"HOME": str(tmp_path), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "b" * 64}
-    wrong = subprocess.run(
-        [sys.executable, "-c", STRANGER, address],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-        env=environment,
-    )
-    assert wrong.returncode != 0
-    assert "InvalidAuthToken" in wrong.stderr
+def test_nobody_joins_without_the_token(stranger: subprocess.Popen[str]) -> None:
+    _, err = stranger.communicate(timeout=600)
+    assert stranger.returncode != 0
+    assert "InvalidAuthToken" in err
