@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -70,9 +69,12 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty MLflow database, made once: its migrations take over a second."""
-    return make_once(tmp_path_factory, "migrated", _migrate) / "mlflow.db"
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an empty MLflow store, made once: its migrations take over a second.
+
+    Use a copy by `copy_store`: runs of the database itself, or of a plain copy of it, write into this folder.
+    """
+    return make_once(tmp_path_factory, "empty", _migrate)
 
 
 def _migrate(folder: Path) -> None:
@@ -92,7 +94,7 @@ def chdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def tracking_uri(
-    request: pytest.FixtureRequest, migrated_database: Path, chdir: Path, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, empty_store: Path, chdir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[str]:
     """The address of a fresh store in `tmp_path`, set in MLflow and in the environment.
 
@@ -103,11 +105,11 @@ def tracking_uri(
     for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_REGISTRY_URI"):
         monkeypatch.delenv(name, raising=False)
     marker = request.node.get_closest_marker("recorded")
-    source = migrated_database.parent
+    source = empty_store
     if marker is not None:
         factory = request.getfixturevalue("tmp_path_factory")
-        kind, empty = marker.args[0], source
-        source = make_once(factory, f"recorded-{kind}", lambda folder: record(kind, folder, empty))
+        kind = marker.args[0]
+        source = make_once(factory, f"recorded-{kind}", lambda folder: record(kind, folder, empty_store))
     uri = copy_store(source, chdir)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     mlflow.set_tracking_uri(uri)
@@ -201,10 +203,10 @@ def predict_elsewhere(predict_each_elsewhere: PredictEach) -> Predict:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory, migrated_database: Path) -> Iterator[tuple[str, Server]]:
+def server(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[tuple[str, Server]]:
     """A tracking server, which also has the artifacts, for all tests that do not test a server's life."""
     folder = tmp_path_factory.mktemp("server")
-    shutil.copy(migrated_database, folder)
+    copy_store(empty_store, folder)
     with tracking_server(folder, folder / "mlflow.db") as server:
         yield server
 

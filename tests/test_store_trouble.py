@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import shutil
 import threading
 import time
 from collections import Counter
@@ -27,6 +26,7 @@ from mltune.tracking.lease import Lease
 from tests.drivers import Drivers, has_begun, wait_for
 from tests.proxy import Answer, Fault, Forward, Proxy, answers, drops, loses_answer, pool, proxy_before, slow, well
 from tests.servers import Server, tracking_server
+from tests.shared import copy_store
 
 SPACE = {"x": mltune.Float(0.0, 1.0)}
 
@@ -177,9 +177,9 @@ def check_trial(client: MlflowClient, run: Run) -> None:
 
 
 def test_a_server_that_is_killed_for_half_a_minute(
-    migrated_database: Path, use: Callable[[str], None], begin: Begin, chdir: Path, capfd: pytest.CaptureFixture[str]
+    empty_store: Path, use: Callable[[str], None], begin: Begin, chdir: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    shutil.copy(migrated_database, chdir)
+    copy_store(empty_store, chdir)
     Path("go").touch()
     with tracking_server(chdir, chdir / "mlflow.db") as (address, process):
         use(address)

@@ -91,7 +91,7 @@ def of_this_process() -> object:
 def store_of_its_own(request: pytest.FixtureRequest) -> Iterator[MlflowClient]:
     """A fresh store for the studies of a fixture that lives longer than a test; the current folder is its folder."""
     folder = request.getfixturevalue("tmp_path_factory").mktemp("store")
-    uri = copy_store(request.getfixturevalue("migrated_database").parent, folder)
+    uri = copy_store(request.getfixturevalue("empty_store"), folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("MLFLOW_TRACKING_URI", uri)

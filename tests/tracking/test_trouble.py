@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import resource
-import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -18,6 +17,7 @@ from mlflow.exceptions import MlflowException
 from mltune.tracking.connect import one_try_a_call
 from mltune.tracking.trouble import StoreError, is_transient, sentence, store_error
 from tests.proxy import Fault, Proxy, answers, drops, pool, proxy_before, slow
+from tests.shared import copy_store
 
 DOWN = "http://127.0.0.1:9"
 
@@ -84,10 +84,9 @@ def test_passwords_are_not_repeated(proxy: Proxy) -> None:
 
 
 @pytest.fixture
-def database(migrated_database: Path, chdir: Path) -> Path:
-    path = chdir / "mlflow.db"
-    shutil.copy(migrated_database, path)
-    return path
+def database(empty_store: Path, chdir: Path) -> Path:
+    copy_store(empty_store, chdir)
+    return chdir / "mlflow.db"
 
 
 @contextmanager
