@@ -23,7 +23,7 @@ class OpenTrial:
     """What a trial's run is to hold, and what to know when it ends.
 
     Attributes:
-        waited: Milliseconds from the making of the run to the beginning of the trial.
+        created: When its run was made, in milliseconds since 1970.
         shown: Whether its params are written, or about to be.
         flushed: When its reports were written, in seconds.
         last_step: Of the last report.
@@ -31,7 +31,7 @@ class OpenTrial:
     """
 
     entries: Entries = field(default_factory=Entries)
-    waited: int = 0
+    created: int = 0
     shown: bool = False
     flushed: float = field(default_factory=time.monotonic)
     last_step: int = 0

@@ -169,7 +169,7 @@ class Tracker:
         )
 
         def begin(run_id: str) -> None:
-            opened.waited = now() - self._born.pop(uid, now())
+            opened.created = self._born.pop(uid, now())
             opened.flushed = time.monotonic()
             self._open_trials[run_id] = opened
             then(run_id)
@@ -202,7 +202,7 @@ class Tracker:
             self._writer.put(lambda: self._log_text(run_id, "traceback.txt", text))
         opened = self._open_trials.pop(run_id)
         self._ended += 1
-        end = now() - opened.waited  # MLflow takes the time from the run's making to this as the trial's duration
+        end = opened.created + round(1000 * (trial.duration or 0.0))  # MLflow shows the difference as the duration
         finish = partial(opened.entries.add, metrics=final_metrics(trial, opened), tags=final_tags(trial))
         if trial.state is TrialState.INTERRUPTED or trial.reason in (Reason.TIMEOUT, Reason.WORKER_DIED):
             self._writer.put(lambda: close_children(client, self.experiment_id, run_id))
