@@ -18,6 +18,7 @@ from mltune.config import StudyConfig, validate
 from mltune.display import _Panel, where
 from mltune.progress import Progress
 from mltune.study import run_study
+from tests.drivers import wait_for
 
 SPACE = {"x": Float(0, 1)}
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -39,17 +40,22 @@ def test_a_terminal_shows_what_runs_and_how_long_it_takes(client: MlflowClient) 
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=120, highlight=False, soft_wrap=True)
     display = _Panel(console)
-    seen = []
+    last = ""
+
+    def only_the_last_runs() -> bool:
+        nonlocal last
+        with console.capture() as capture:
+            console.print(display.panel())
+        last = ESCAPES.sub("", capture.get())
+        return "running 7 " in last
 
     def watched(trial: mltune.Trial) -> float:
         value = objective(trial)
-        with console.capture() as capture:
-            console.print(display.panel())
-        seen.append(ESCAPES.sub("", capture.get()))
+        if trial.number == 7:
+            wait_for(only_the_last_runs)  # the end of the one before is written meanwhile
         return value
 
     result = run_study(study(), watched, display)
-    last = seen[-1]
     assert re.search(r"shown .*7 of 8 trials: 6 complete, 1 failed", last)
     assert re.search(r"running 7 · \d+\.\d trials/s · .* so far · about .* left", last)
     assert re.search(r"best 0\.\d+ \(trial \d: x=0\.\d+\)", last)
