@@ -111,7 +111,7 @@ def thousands(n: int) -> dict[str, float]:
     from mlflow import MlflowClient
 
     from benchmarks import ours
-    from mltune.tracking.store import read_study
+    from mltune.tracking.reader import read_study
 
     memory: list[int] = []
     done = threading.Event()

@@ -13,9 +13,8 @@ from mltune.space import Categorical, Float, Int, SearchSpace
 from mltune.trial import Direction, FrozenTrial, Reason, Trial, TrialState
 
 if TYPE_CHECKING:
-    from mltune.result import StudyResult
-    from mltune.resumption import resume
-    from mltune.study import tune
+    from mltune.api import resume, tune
+    from mltune.study import StudyResult
 
 __all__ = [
     "Categorical",
@@ -37,7 +36,7 @@ __all__ = [
     "tune",
 ]
 
-_LAZY = {"StudyResult": "result", "resume": "resumption", "tune": "study"}  # they import mlflow
+_LAZY = {"StudyResult": "study", "resume": "api", "tune": "api"}  # they import mlflow
 
 
 def __getattr__(name: str) -> Any:

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mltune._util.redaction import redact
 from mltune.errors import MltuneError, RequestError, StudyInterrupted
-from mltune.secrets import redact
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mltune.tracking.connect import Store
+    from mltune.tracking.connection import Store
 
 _UsageError: Any = typer.BadParameter.__base__  # click's, which typer does not export
 
@@ -38,6 +38,7 @@ app = typer.Typer(
 def run(
     study: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study file.")],
     engine: Annotated[str | None, typer.Option(help="optuna, ray or a plugin's name.")] = None,
+    executor: Annotated[str | None, typer.Option(help="Who runs the trials: local, inline, ray or a plugin's.")] = None,
     algorithm: Annotated[
         str | None, typer.Option(help="Who proposes: auto, grid, random, qmc, tpe, gp, cmaes, …")
     ] = None,
@@ -53,6 +54,7 @@ def run(
     """Run a study file; options override its keys."""
     options = {
         "engine": engine,
+        "executor": executor,
         "algorithm": algorithm,
         "scheduler": scheduler,
         "n_trials": n_trials,
@@ -64,16 +66,14 @@ def run(
         "experiment_name": experiment_name,
     }
     from mltune.config import load_study_file
-    from mltune.display import make_display
-    from mltune.execution import ObjectiveRef
 
     config = load_study_file(study, {key: value for key, value in options.items() if value is not None})
-    objective = ObjectiveRef.parse(str(config.objective), study.parent)
 
-    from mltune.study import run_study
+    from mltune.api import run_study
+    from mltune.terminal.display import make_display
 
     with _interruptible():
-        run_study(config, objective, make_display())
+        run_study(config, str(config.objective), make_display(), study.parent)
 
 
 @app.command()
@@ -81,19 +81,20 @@ def resume(
     run_id: Annotated[str, typer.Argument(metavar="RUN_ID", help="The study's parent run.")],
     study: Annotated[Path | None, typer.Option(help="A study file: its objective and its space are used.")] = None,
     engine: Annotated[str | None, typer.Option(help="Another engine.")] = None,
+    executor: Annotated[str | None, typer.Option(help="Another executor.")] = None,
     n_trials: Annotated[int | None, typer.Option(help="Trials in all, the old ones included.")] = None,
     n_jobs: Annotated[int | None, typer.Option(help="Trials at once.")] = None,
     timeout: Annotated[str | None, typer.Option(help="Seconds in all, or such as 10m, those before included.")] = None,
     steal: Annotated[bool, typer.Option("--steal", help="Take it over though its driver seems to be alive.")] = False,
 ) -> None:
-    """Go on with a study that was killed, interrupted or failed, or extend a finished one."""
-    options = {"engine": engine, "n_trials": n_trials, "n_jobs": n_jobs, "timeout": timeout}
+    """Resume a study that was killed, interrupted or failed, or extend a finished one."""
+    options = {"engine": engine, "executor": executor, "n_trials": n_trials, "n_jobs": n_jobs, "timeout": timeout}
     from mltune.config import load_study_file
-    from mltune.display import make_display
 
     file = load_study_file(study, {}) if study is not None else None
 
-    from mltune.resumption import resume_study
+    from mltune.api import resume_study
+    from mltune.terminal.display import make_display
 
     with _interruptible():
         resume_study(
@@ -123,7 +124,7 @@ def show(
 ) -> None:
     """Show a study and its trials, read from MLflow."""
     from mltune.report.view import read_view
-    from mltune.tables import study_data, study_table
+    from mltune.terminal.tables import study_data, study_table
 
     with _store() as store:
         view = read_view(store.client, run_id, reports=False)
@@ -136,8 +137,8 @@ def list_(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the studies in the tracking store, the latest first."""
-    from mltune.tables import list_data, list_table
-    from mltune.tracking.store import list_studies
+    from mltune.terminal.tables import list_data, list_table
+    from mltune.tracking.reader import list_studies
 
     with _store() as store:
         studies = list_studies(store.client, experiment_name)
@@ -160,8 +161,8 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Delete a study: its runs, models and artifacts, but no model that is registered."""
-    from mltune.tracking.removal import remove_study
-    from mltune.tracking.store import read_study
+    from mltune.tracking.delete import remove_study
+    from mltune.tracking.reader import read_study
 
     with _store() as store:
         record = read_study(store.client, run_id)
@@ -179,11 +180,11 @@ def delete(
 @contextlib.contextmanager
 def _store() -> Iterator[Store]:
     """The tracking store, for one command."""
-    from mltune.tracking import connect
-    from mltune.tracking.trouble import answering
+    from mltune.retry import answering
+    from mltune.tracking import connection
 
-    with connect.quiet(), connect.one_try_a_call(), answering():
-        yield connect.connect()
+    with connection.quiet(), connection.one_try_a_call(), answering():
+        yield connection.connect()
 
 
 def _console() -> Console:
@@ -202,7 +203,7 @@ def _print_json(data: Any) -> None:
 def engines() -> None:
     """List the engines, with what they offer."""
     from mltune.engines import list_engines
-    from mltune.tables import engine_table
+    from mltune.terminal.tables import engine_table
 
     _console().print(engine_table(list_engines()))
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, ValidationError
 
-from mltune.engines import Spec
 from mltune.errors import RequestError, SpaceError, nearest
-from mltune.execution import Isolation
+from mltune.search import Spec
 from mltune.space import NAME_RULE, SearchSpace, is_name
 from mltune.trial import DURATION, Direction, Models
 
@@ -75,7 +74,8 @@ SpecField = Annotated[Spec, BeforeValidator(_parse_spec)]
 class StudyConfig(BaseModel):
     """A study as it was asked for; the keys of a study file.
 
-    ``algorithm: auto`` and a missing ``seed`` or ``n_trials`` are settled when the study starts.
+    ``algorithm: auto`` and a missing ``seed``, ``n_trials`` or ``executor`` are resolved when the study starts.
+    ``isolation: none`` is how the first release said ``executor: inline``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
@@ -87,6 +87,7 @@ class StudyConfig(BaseModel):
     space: Annotated[SearchSpace, BeforeValidator(_parse_space)]
     initial: tuple[dict[str, Any], ...] = ()
     engine: str = "optuna"
+    executor: str | None = Field(default=None, min_length=1)
     algorithm: SpecField = Spec("auto")
     scheduler: SpecField = Spec("none")
     n_trials: Annotated[int, Field(ge=1, strict=True)] | None = None
@@ -99,14 +100,20 @@ class StudyConfig(BaseModel):
     store_timeout: Duration = 600.0
     seed: Annotated[int, Field(ge=0, lt=2**63, strict=True)] | None = None
     resources: dict[str, float] = Field(default_factory=dict)
-    isolation: Isolation = Isolation.PROCESS
+    isolation: Literal["process", "none"] | None = None
     models: Models = Models.ALL
     register_as: str | None = Field(default=None, alias="register", min_length=1, pattern=r"^[^/:]+$")
     experiment_name: str | None = Field(default=None, min_length=1)
 
+    @property
+    def named_executor(self) -> str | None:
+        """The executor that the study names, or None if its engine implies it."""
+        return self.executor or ("inline" if self.isolation == "none" else None)
+
     def to_yaml(self) -> str:
         """The study file that says the same."""
-        data = self.model_dump(mode="json", by_alias=True, exclude={"space", "algorithm", "scheduler"})
+        data = self.model_dump(mode="json", by_alias=True, exclude={"space", "algorithm", "scheduler", "isolation"})
+        data["executor"] = self.named_executor
         data = {key: value for key, value in data.items() if value not in (None, [], {})}
         for name in ("algorithm", "scheduler"):
             spec: Spec = getattr(self, name)

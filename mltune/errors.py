@@ -19,7 +19,7 @@ import difflib
 import signal
 from collections.abc import Iterable, Sequence
 
-from mltune.secrets import redact
+from mltune._util.redaction import redact
 
 
 class MltuneError(Exception):
@@ -80,7 +80,7 @@ class StudyInterrupted(KeyboardInterrupt):
 
     def __str__(self) -> str:
         study = f"study {self.run_id}" if self.run_id else "the study, which had not begun,"
-        go_on = f"; go on with: {self.remedy}" if self.remedy else ""
+        go_on = f"; resume with: {self.remedy}" if self.remedy else ""
         return f"{study} was interrupted by {signal.Signals(self.signum).name}{go_on}"
 
 

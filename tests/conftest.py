@@ -36,7 +36,7 @@ def _refuse_processes(event: str, arguments: tuple[Any, ...]) -> None:
         return
     command = [os.fsdecode(each) for each in arguments[1]]
     python = Path(command[0]).name.startswith("python")
-    if python and any(each == "-m" or each.endswith(".py") or "mltune.execution" in each for each in command):
+    if python and any(each == "-m" or each.endswith(".py") or "mltune.worker" in each for each in command):
         raise AssertionError("a test that starts workers or commands must be marked `processes` or `alone`")
 
 
@@ -221,7 +221,7 @@ def cluster() -> Iterator[dict[str, str]]:
 @pytest.fixture(scope="session")
 def join_ray(cluster: dict[str, str]) -> Callable[[], AbstractContextManager[None]]:
     """Within the block that it makes, studies of this process join a Ray that runs already."""
-    from mltune.engines._ray_cluster import _forget_token
+    from mltune.execution.ray.cluster import _forget_token
 
     @contextmanager
     def join() -> Iterator[None]:

@@ -20,13 +20,13 @@ from tests.servers import RAY_VARIABLES
 
 _ZYGOTE = """
 import json, os, signal, sys, traceback
-import mlflow, mltune.resumption, mltune.engines.optuna, mltune.execution.local, mltune.execution.runner
+import mlflow, mltune.api, mltune.engines.optuna, mltune.execution.local, mltune.worker.runner
 import IPython, cmaes, git, optuna._gp.gp, rich.progress, scipy.stats.qmc, sklearn.linear_model  # imported late
 import sqlalchemy.dialects.sqlite
 import mlflow.store.model_registry.sqlalchemy_store, mlflow.store.tracking.sqlalchemy_store
-import mlflow.pyfunc, mltune.engines.ray, mltune.tracking._dependencies, skops.io
+import mlflow.pyfunc, mltune.execution.ray.executor, mltune.worker.dependencies, skops.io
 from ray._raylet import Config
-mltune.tracking._dependencies._distributions()
+mltune.worker.dependencies._distributions()
 mlflow.set_tracking_uri(None)
 
 def run(job):

@@ -78,7 +78,7 @@ def tune(objective: Callable[[mltune.Trial], Any], space: Mapping[str, Any] = SP
     """Run a study in this process."""
     defaults: dict[str, Any] = {"direction": "minimize", "n_trials": 6, "seed": 1, "algorithm": "random"}
     with contextlib.suppress(mltune.StudyFailedError, mltune.StudyInterrupted):
-        mltune.tune(objective, dict(space), **defaults | {"isolation": "none", "quiet": True} | arguments)
+        mltune.tune(objective, dict(space), **defaults | {"executor": "inline", "quiet": True} | arguments)
 
 
 def tune_in_a_fork(objective: Callable[[mltune.Trial], Any], **arguments: Any) -> None:

@@ -20,7 +20,7 @@ from mltune import Categorical, Direction, Float, FrozenTrial, Int, Reason, Sear
 from mltune.cli import main
 from mltune.report.view import View
 from mltune.report.write import write_files
-from mltune.tracking.store import StudyRecord
+from mltune.tracking.reader import StudyRecord
 from tests.browser import browser, page
 from tests.servers import Server
 
@@ -182,7 +182,7 @@ def test_more_trials_than_a_page_holds_are_a_sorted_list(
         algorithm="random",
         n_trials=110,
         seed=3,
-        isolation="none",
+        executor="inline",
     )
     ranked = sorted(result.trials, key=lambda trial: -(trial.value or 0))
     with page(seen.browser) as window:

@@ -23,7 +23,7 @@ from sklearn.linear_model import LinearRegression
 import mltune
 from mltune import Float
 from mltune.cli import main
-from mltune.tracking.store import read_study
+from mltune.tracking.reader import read_study
 
 SPACE = {"x": Float(-1.0, 1.0), "y": Float(-1.0, 1.0)}
 
@@ -37,7 +37,7 @@ def objective(trial: mltune.Trial) -> float:
 
 def tune(objective: Any = objective, **arguments: Any) -> mltune.StudyResult:
     defaults: dict[str, Any] = {"direction": "minimize", "algorithm": "random", "n_trials": 6, "seed": 1}
-    return mltune.tune(objective, SPACE, **defaults | {"isolation": "none", "quiet": True} | arguments)
+    return mltune.tune(objective, SPACE, **defaults | {"executor": "inline", "quiet": True} | arguments)
 
 
 def command(*arguments: str) -> int:

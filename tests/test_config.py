@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from mltune.config import load_study_file, parse_duration, validate
-from mltune.engines import Spec
 from mltune.errors import RequestError
+from mltune.search import Spec
 
 GOOD = """\
 name: good

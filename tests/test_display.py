@@ -14,10 +14,10 @@ from rich.console import Console
 
 import mltune
 from mltune import Direction, Float, FrozenTrial, TrialState
+from mltune.api import run_study
 from mltune.config import StudyConfig, validate
-from mltune.display import _Panel, where
-from mltune.progress import Progress
-from mltune.study import run_study
+from mltune.driver.progress import Progress
+from mltune.terminal.display import _Panel, where
 from tests.drivers import wait_for
 
 SPACE = {"x": Float(0, 1)}
@@ -26,7 +26,7 @@ ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 def study(**keys: object) -> StudyConfig:
     given = {"name": "shown", "space": SPACE, "direction": "minimize", "algorithm": "random", "seed": 1, "n_trials": 8}
-    return validate(given | {"isolation": "none"} | keys)
+    return validate(given | {"executor": "inline"} | keys)
 
 
 def objective(trial: mltune.Trial) -> float:
@@ -76,13 +76,13 @@ def test_lines_name_the_warnings(
     client: MlflowClient, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLTUNE_REPORT", "true")
-    result = mltune.tune(lambda trial: 0.5, SPACE, direction="minimize", n_trials=6, isolation="none")
+    result = mltune.tune(lambda trial: 0.5, SPACE, direction="minimize", n_trials=6, executor="inline")
     assert len(result.warnings) == 1
     assert f"warning: {result.warnings[0]}" in capsys.readouterr().out
 
 
 def test_names_with_colons_are_no_emoji(client: MlflowClient, capsys: pytest.CaptureFixture[str]) -> None:
-    mltune.tune(lambda trial: 1.0, {"lr:key:1": Float(0, 1)}, direction="minimize", n_trials=1, isolation="none")
+    mltune.tune(lambda trial: 1.0, {"lr:key:1": Float(0, 1)}, direction="minimize", n_trials=1, executor="inline")
     assert "lr:key:1=0." in capsys.readouterr().out
 
 
@@ -112,7 +112,7 @@ def trial(number: int, state: TrialState, value: float | None = None) -> FrozenT
 
 def test_progress_counts_what_uses_up_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [100.0]
-    monkeypatch.setattr("mltune.progress.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("mltune.driver.progress.time.monotonic", lambda: clock[0])
     before = [trial(0, TrialState.COMPLETE, 3.0), trial(1, TrialState.FAILED)]
     progress = Progress(Direction.MINIMIZE, n_trials=10, elapsed=50.0, finished=before)
     assert (progress.done, progress.per_second, progress.left, progress.elapsed) == (2, None, None, 50.0)
@@ -125,7 +125,7 @@ def test_progress_counts_what_uses_up_budget(monkeypatch: pytest.MonkeyPatch) ->
     assert progress.best is not None
     assert progress.best.number == 2
     assert (progress.done, progress.per_second, progress.left) == (3, 0.25, 28.0)
-    assert progress.spell_counts() == "3 of 10 trials: 2 complete, 1 failed"
+    assert progress.format_counts() == "3 of 10 trials: 2 complete, 1 failed"
 
 
 def test_the_timeout_bounds_what_is_left() -> None:

@@ -51,7 +51,7 @@ mltune.resume("{study}")
 
 KILL_LATER = """
 import os, signal, threading
-from mltune.driver import StudyDriver
+from mltune.driver.loop import StudyDriver
 first = StudyDriver.next_number
 def armed(self):
     StudyDriver.next_number = first
@@ -91,7 +91,7 @@ def sweeps(drivers: Drivers) -> Drivers:
 
 
 WORKERS = {"n_jobs": 2}
-INLINE = {"isolation": "none"}
+INLINE = {"executor": "inline"}
 RAY = {"n_jobs": 2, "engine": "ray"}
 
 

@@ -14,15 +14,14 @@ from mlflow.entities import ViewType
 
 import mltune
 from mltune import StudyFailedError, Trial, TrialState, driver
-from mltune.execution import Isolation
 from tests.drivers import wait_for
 
 SPACE = {"x": mltune.Float(0, 1)}
 
 
 def tune(objective: object, n_trials: int, n_jobs: int = 1) -> mltune.StudyResult:
-    isolation = Isolation.NONE if n_jobs == 1 else Isolation.PROCESS
-    given: dict[str, Any] = {"n_trials": n_trials, "n_jobs": n_jobs, "isolation": isolation}
+    executor = "inline" if n_jobs == 1 else "local"
+    given: dict[str, Any] = {"n_trials": n_trials, "n_jobs": n_jobs, "executor": executor}
     return mltune.tune(objective, SPACE, direction="minimize", quiet=True, **given)  # type: ignore[arg-type]
 
 

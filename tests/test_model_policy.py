@@ -14,7 +14,6 @@ from sklearn.dummy import DummyRegressor
 
 import mltune
 from mltune import RequestError, Trial
-from mltune.execution import Isolation
 from tests.drivers import Drivers
 
 SPACE = {"x": mltune.Categorical([float(x) for x in range(100)])}
@@ -37,7 +36,7 @@ def points(*values: float) -> list[dict[str, float]]:
 
 
 def tune(*values: float, **options: Any) -> mltune.StudyResult:
-    options = {"direction": "minimize", "algorithm": "manual", "isolation": Isolation.NONE, "quiet": True} | options
+    options = {"direction": "minimize", "algorithm": "manual", "executor": "inline", "quiet": True} | options
     return mltune.tune(objective, SPACE, initial=points(*values), **options)
 
 
@@ -91,7 +90,7 @@ def test_the_best_that_is_written_keeps_its_model_when_a_better_one_cannot_be(cl
             direction="minimize",
             algorithm="manual",
             initial=points(5.0, 1.0),
-            isolation=Isolation.NONE,
+            executor="inline",
             models="best",
             quiet=True,
         )

@@ -14,8 +14,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mltune.errors import SpaceError
-from mltune.parameters import Parameter
 from mltune.space import Categorical, Float, Int, same
+from mltune.space.parameters import Parameter
 from tests.strategies import (
     categoricals,
     fractions,

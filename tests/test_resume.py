@@ -34,7 +34,7 @@ Objective = Callable[[mltune.Trial], Any]
 
 def tune(objective: Objective, space: Any = SPACE, **arguments: Any) -> mltune.StudyResult:
     defaults: dict[str, Any] = {
-        "direction": "minimize", "algorithm": "random", "n_trials": 3, "seed": 1, "isolation": "none", "quiet": True,
+        "direction": "minimize", "algorithm": "random", "n_trials": 3, "seed": 1, "executor": "inline", "quiet": True,
     }  # fmt: skip
     return mltune.tune(objective, space, **defaults | arguments)
 
@@ -153,7 +153,7 @@ FILE: dict[str, Any] = {
     "algorithm": "random",
     "n_trials": 3,
     "seed": 1,
-    "isolation": "none",
+    "executor": "inline",
 }
 WAIT = """
 import time
@@ -325,7 +325,7 @@ def check_grid(grid: dict[str, Any], result: mltune.StudyResult) -> None:
 
 @pytest.mark.alone
 def test_from_optuna_to_ray_and_back(joined_ray: None, drivers: Drivers, client: MlflowClient, chdir: Path) -> None:
-    study_file = write(chdir, f"HANGS = [2, 5]\n{WAIT}", isolation="process", n_trials=8, algorithm="tpe")
+    study_file = write(chdir, f"HANGS = [2, 5]\n{WAIT}", executor="local", n_trials=8, algorithm="tpe")
     killed(drivers, 2, "run", study_file)
     study = study_of(client)
     killed(drivers, 5, "resume", study, "--engine", "ray")

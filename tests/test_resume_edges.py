@@ -26,7 +26,7 @@ SPACE = {"x": Float(0.0, 1.0)}
 
 def tune(objective: Any, space: Any = SPACE, **arguments: Any) -> mltune.StudyResult:
     defaults: dict[str, Any] = {"direction": "minimize", "algorithm": "random", "n_trials": 4, "seed": 1}
-    return mltune.tune(objective, space, **defaults | {"isolation": "none", "quiet": True} | arguments)
+    return mltune.tune(objective, space, **defaults | {"executor": "inline", "quiet": True} | arguments)
 
 
 def trials(client: MlflowClient, study: str, view: int = ViewType.ACTIVE_ONLY) -> list[Run]:
@@ -56,7 +56,7 @@ BEGIN = """
 import mltune, mltune.tracking.runs as runs
 runs.RENEWED_EVERY = 0.3  # the tracking store hears of it often
 mltune.tune("late:train", {"x": mltune.Float(0, 1)}, direction="minimize", algorithm="random", n_trials=9, seed=1,
-            isolation="none")
+            executor="inline")
 """
 
 
@@ -133,7 +133,7 @@ def test_an_engine_that_cannot_go_on_is_refused_before_anything_is_changed(
     study = tune(lambda trial: 1.0).run_id
     before = client.get_run(study).data.tags
     found = EntryPoint("forgetful", f"{__name__}:Forgetful", "mltune.engines")
-    monkeypatch.setattr("mltune.engines._registry.entry_points", lambda group: [found])
+    monkeypatch.setattr("mltune.plugins.entry_points", lambda group: [found])
     with pytest.raises(mltune.RequestError, match="engine Forgetful cannot go on with a study"):
         mltune.resume(study, lambda trial: 1.0, engine="forgetful", n_trials=9, quiet=True)
     assert client.get_run(study).data.tags == before

@@ -11,8 +11,8 @@ import pytest
 from mlflow import MlflowClient
 
 from mltune import TrialState
-from mltune.tracking import store
-from mltune.tracking.store import StudyRecord
+from mltune.tracking import reader
+from mltune.tracking.reader import StudyRecord
 from tests.drivers import Drivers, Zygote, has_begun, kill, wait_for
 
 pytestmark = pytest.mark.alone
@@ -44,7 +44,7 @@ if {run_id!r}:
     mltune.resume({run_id!r}, train, quiet=True)
 else:
     mltune.tune(train, {space}, direction="minimize", algorithm={algorithm!r}, scheduler={scheduler!r}, name={case!r},
-                n_trials={n_trials}, seed=3, isolation="none", quiet=True)
+                n_trials={n_trials}, seed=3, executor="inline", quiet=True)
 """
 SPACE = '{"rate": mltune.Float(1e-4, 1, log=True), "depth": mltune.Int(1, 9), "kind": mltune.Categorical(["a", "b"])}'
 GRID = '{"rate": mltune.Float(0.25, 1, step=0.25), "depth": mltune.Int(1, 3), "kind": mltune.Categorical(["a", "b"])}'
@@ -74,12 +74,12 @@ def code(case: str, *, hang_in: int | None = None, run_id: str | None = None) ->
 
 def read(client: MlflowClient, case: str) -> StudyRecord:
     (parent,) = client.search_runs(["0"], f"tags.`mltune.kind` = 'study' AND attributes.run_name = '{case}'")
-    return store.read_study(client, parent.info.run_id)
+    return reader.read_study(client, parent.info.run_id)
 
 
 def tell(client: MlflowClient, record: StudyRecord) -> Told:
     """What came of each trial in the end, and what it had reported."""
-    trials = store.read_reports(client, record, record.trials)
+    trials = reader.read_reports(client, record, record.trials)
     return [(each.number, each.params, each.value, each.state, dict(each.reports)) for each in trials]
 
 

@@ -12,8 +12,8 @@ import pytest
 from mlflow import MlflowClient
 
 import mltune
+from mltune._util.redaction import redact
 from mltune.cli import main
-from mltune.secrets import redact
 from tests.servers import Server
 
 IN_ADDRESS = "Gr4nite-in-the-address"

@@ -102,7 +102,7 @@ def test_the_champion_of_a_project_in_scikit_learn_and_a_better_one_after_a_rest
             metric="cv_log_loss",
             algorithm="grid",
             register="breast-cancer",
-            isolation="none",
+            executor="inline",
             quiet=True,
         )
     with served(uri, tmp_path / "again") as address:

@@ -42,8 +42,8 @@ def train(trial):
 """
 
 MAIN = """
-import mltune.cli, mltune.driver
-mltune.driver._SIGNAL_GRACE = 600.0
+import mltune.cli, mltune.driver.loop
+mltune.driver.loop._SIGNAL_GRACE = 600.0
 mltune.cli.main({arguments})
 """
 

@@ -401,7 +401,7 @@ def test_models_are_logged_through_trouble(
     monkeypatch.setenv(RETRIES, "0")  # MLflow's own would hide some of the trouble, for four minutes
     client = MlflowClient(server[0])
     name = client.get_experiment(experiment).name
-    result = mltune.tune(train, SPACE, **ARGUMENTS, experiment_name=name, isolation="none")
+    result = mltune.tune(train, SPACE, **ARGUMENTS, experiment_name=name, executor="inline")
     proxy.be_well()
     assert [trial.state for trial in result.trials] == ["COMPLETE"] * 3
     for trial in result.trials:

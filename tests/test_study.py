@@ -27,10 +27,10 @@ from tests.shared import copy_store
 
 SPACE = {"x": Float(0.0, 1.0), "kind": Categorical(["a", "b"])}
 
-HERE = {"engine": "optuna", "n_jobs": 1, "isolation": "none"}
-ONE_WORKER = {"engine": "optuna", "n_jobs": 1, "isolation": "process"}
-TWO_WORKERS = {"engine": "optuna", "n_jobs": 2, "isolation": "process"}
-RAY = {"engine": "ray", "n_jobs": 2, "isolation": "process"}
+HERE = {"engine": "optuna", "n_jobs": 1, "executor": "inline"}
+ONE_WORKER = {"engine": "optuna", "n_jobs": 1, "executor": "local"}
+TWO_WORKERS = {"engine": "optuna", "n_jobs": 2, "executor": "local"}
+RAY = {"engine": "ray", "n_jobs": 2}
 
 STATES = {
     "curve": ("COMPLETE", "FINISHED", None),
@@ -55,8 +55,8 @@ STATES = {
 def tune(objective: Any, space: Any = SPACE, **arguments: Any) -> mltune.StudyResult:
     """Run a study, in this process unless it is told otherwise."""
     defaults: dict[str, Any] = {"direction": "minimize", "algorithm": "random", "n_trials": 3, "seed": 1, "quiet": True}
-    isolation = "process" if arguments.get("n_jobs", 1) > 1 else "none"
-    return mltune.tune(objective, space, **defaults | {"isolation": isolation} | arguments)
+    executor = "local" if arguments.get("n_jobs", 1) > 1 else "inline"
+    return mltune.tune(objective, space, **defaults | {"executor": executor} | arguments)
 
 
 @dataclass(frozen=True)
@@ -415,7 +415,7 @@ def test_trials_cut_off_by_the_timeout_are_why_the_study_failed(client: MlflowCl
         return 1.0
 
     with pytest.raises(mltune.StudyFailedError, match="none of 1 trials completed before the timeout and its grace"):
-        tune(objective, n_trials=1, timeout=3.0, grace=0, isolation="process")
+        tune(objective, n_trials=1, timeout=3.0, grace=0, executor="local")
 
 
 @pytest.mark.alone
@@ -463,7 +463,7 @@ def test_the_run_of_mlflow_run_is_the_first_study(client: MlflowClient, monkeypa
     assert "MLFLOW_RUN_ID" not in os.environ
 
 
-def test_isolation_none_runs_in_this_process(client: MlflowClient) -> None:
+def test_the_inline_executor_runs_in_this_process(client: MlflowClient) -> None:
     seen: list[int] = []
 
     def objective(trial: mltune.Trial) -> float:
@@ -473,12 +473,12 @@ def test_isolation_none_runs_in_this_process(client: MlflowClient) -> None:
         return 1.0
 
     before = of_this_process()
-    result = tune(objective, isolation="none")
+    result = tune(objective, executor="inline")
     assert seen == [os.getpid()] * 3
     assert all(run.data.metrics["inside"] == 1.0 for run in children(client, result.run_id))
     assert of_this_process() == before
     with pytest.raises(RequestError, match="one trial at a time"):
-        tune(objective, isolation="none", n_jobs=2)
+        tune(objective, executor="inline", n_jobs=2)
 
 
 def test_a_dataframe_of_the_trials(client: MlflowClient) -> None:
@@ -577,7 +577,7 @@ def test_a_wrong_request_leaves_nothing_behind(arguments: dict[str, Any], senten
 def test_an_objective_that_cannot_travel_is_refused(client: MlflowClient) -> None:
     lock = threading.Lock()
     with pytest.raises(ObjectiveError, match="must be picklable"):
-        tune(lambda trial: float(lock.locked()), experiment_name="untouched", isolation="process")
+        tune(lambda trial: float(lock.locked()), experiment_name="untouched", executor="local")
     with pytest.raises(ObjectiveError, match="must be a function of one trial, but got 3"):
         tune(3, experiment_name="untouched")
     assert client.get_experiment_by_name("untouched") is None

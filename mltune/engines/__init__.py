@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from mltune.engines._base import AskTellEngine, Driver, Engine, Report
 from mltune.engines._points import ENUMERATED, count_points
-from mltune.engines._registry import EngineInfo, create_engine, get_engine, list_engines
-from mltune.engines._spec import Method, Option, Search, Spec, ask_seed, trial_seed
+from mltune.engines._registry import EngineInfo, check_search, create_engine, get_engine, list_engines
+from mltune.search import Method, Option, Search, Spec, ask_seed, trial_seed
 
 __all__ = [
     "ENUMERATED",
@@ -19,6 +19,7 @@ __all__ = [
     "Search",
     "Spec",
     "ask_seed",
+    "check_search",
     "count_points",
     "create_engine",
     "get_engine",

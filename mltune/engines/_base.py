@@ -3,7 +3,6 @@
 The order of calls in a study's life::
 
     engine_class(search)          checks nothing outside of itself; the registry has checked the request
-    engine.executor(...)          once; who runs the objectives
     engine.rebuild(trials)        once, where a study goes on; AskTellEngine writes it as
         tell(trial)               for every trial that ended, in the order of the numbers
     engine.run(driver)            once; AskTellEngine writes it as
@@ -20,9 +19,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 from mltune.engines._points import ENUMERATED, enumerate_points
-from mltune.engines._spec import Method, Search, ask_seed
 from mltune.errors import RequestError
-from mltune.execution import Executor, Isolation, executor_for
+from mltune.search import Method, Search, ask_seed
 from mltune.space import Params, Value
 from mltune.trial import FrozenTrial
 
@@ -58,11 +56,13 @@ class Engine(ABC):
         algorithms: What the engine can propose with.
         schedulers: What it can stop trials with.
         packages: What must be importable for the engine itself.
+        executor: Who runs the trials of a study that does not say it.
     """
 
     algorithms: ClassVar[Mapping[str, Method]]
     schedulers: ClassVar[Mapping[str, Method]] = {"none": Method()}
     packages: ClassVar[tuple[str, ...]] = ()
+    executor: ClassVar[str] = "local"
 
     def __init__(self, search: Search) -> None:
         self.search = search
@@ -87,22 +87,6 @@ class Engine(ABC):
             RequestError: The engine cannot.
         """
         raise RequestError(f"engine {type(self).__name__} cannot go on with a study: resume it on engine optuna")
-
-    def executor(
-        self, n_jobs: int, *, resources: Mapping[str, float], isolation: Isolation, trial_memory: int | None = None
-    ) -> Executor:
-        """Who runs the objectives; by default workers on this machine.
-
-        Args:
-            n_jobs: Trials at once.
-            resources: What each trial takes, for an engine that places trials.
-            isolation: Where objectives run.
-            trial_memory: The most bytes that a trial's processes may hold, None for no limit.
-
-        Raises:
-            RequestError: The executor cannot give what is asked for.
-        """
-        return executor_for(n_jobs, resources=resources, isolation=isolation, trial_memory=trial_memory)
 
 
 class AskTellEngine(Engine):

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Protocol
 
-from mltune.engines._spec import Method, Search, ask_seed
+from mltune.search import Method, Search, ask_seed
 from mltune.space import Params
 
 ENUMERATED: Mapping[str, Method] = MappingProxyType(

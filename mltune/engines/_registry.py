@@ -1,29 +1,21 @@
-"""Engines by name: mltune's own, and those of plugins in the entry-point group ``mltune.engines``.
-
-An engine is imported when it is asked for, never before. Plugins are looked up only for a name that is not
-mltune's own, and to list the engines.
-"""
+"""Engines by name, and whether one can do what a search asks for."""
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from importlib.metadata import EntryPoint, entry_points
-from types import MappingProxyType
+from importlib.metadata import EntryPoint
 
 from mltune.engines._base import Engine
-from mltune.engines._spec import Method, Search, Spec
 from mltune.errors import MissingPackageError, RequestError, SpaceError, nearest
+from mltune.plugins import Registry, missing_packages, provider
+from mltune.search import Method, Search, Spec
 from mltune.space import Params, same
 
-_GROUP = "mltune.engines"
-_OWN: Mapping[str, str] = MappingProxyType(
-    {"optuna": "mltune.engines.optuna:OptunaEngine", "ray": "mltune.engines.ray:RayEngine"}
-)
-_REQUIREMENTS: Mapping[str, str] = MappingProxyType(
-    {"ray": '"ray[tune]"', "skopt": "scikit-optimize", "sklearn": "scikit-learn"}
+ENGINES: Registry[Engine] = Registry(
+    "engine",
+    Engine,  # type: ignore[type-abstract]
+    {"optuna": "mltune.engines.optuna:OptunaEngine", "ray": "mltune.engines.ray:RayEngine"},
 )
 
 
@@ -48,21 +40,8 @@ class EngineInfo:
 
 
 def get_engine(name: str) -> type[Engine]:
-    """The engine of that name, imported.
-
-    Raises:
-        MissingPackageError: It needs a package that is not installed.
-        RequestError: There is none, there are two, or it is broken.
-    """
-    if name in _OWN:
-        return _import(name, "mltune", lambda: _load(_OWN[name]))
-    found = [entry for entry in _plugins() if entry.name == name]
-    if not found:
-        known = [*_OWN, *(entry.name for entry in _plugins())]
-        raise RequestError(f"there is no engine '{name}'; {nearest(name, known)}")
-    if len(found) > 1:
-        raise RequestError(_two_providers(name, found))
-    return _import(name, _provider(found[0]), found[0].load)
+    """The engine of that name, imported; errors as of :meth:`mltune.plugins.Registry.get`."""
+    return ENGINES.get(name)
 
 
 def create_engine(name: str, search: Search, n_trials: int | None = None) -> Engine:
@@ -111,64 +90,18 @@ def check_search(
 
 def list_engines() -> list[EngineInfo]:
     """All engines, mltune's own first; a broken plugin is listed with what is wrong with it."""
-    plugins = sorted(_plugins(), key=lambda entry: entry.name)
-    names = [*_OWN, *dict.fromkeys(entry.name for entry in plugins if entry.name not in _OWN)]
-    shadowed = [_shadowed(entry) for entry in plugins if entry.name in _OWN]
+    plugins = ENGINES.plugins()
+    names = [*ENGINES.own, *dict.fromkeys(entry.name for entry in plugins if entry.name not in ENGINES.own)]
+    shadowed = [_shadowed(entry) for entry in plugins if entry.name in ENGINES.own]
     return [_describe(name, [entry for entry in plugins if entry.name == name]) for name in names] + shadowed
 
 
-def _plugins() -> list[EntryPoint]:
-    """The entry points of the group; a distribution that is found twice counts once."""
-    return list({(e.name, e.value, _provider(e)): e for e in entry_points(group=_GROUP)}.values())
-
-
-def _provider(entry: EntryPoint) -> str:
-    return entry.dist.name if entry.dist is not None else entry.value
-
-
-def _two_providers(name: str, found: list[EntryPoint]) -> str:
-    providers = " and ".join(sorted(f"{_provider(entry)} ({entry.value})" for entry in found))
-    return f"engine '{name}' must have one provider, but has {providers}: uninstall all but one"
-
-
-def _load(target: str) -> object:
-    module, _, attribute = target.partition(":")
-    return getattr(importlib.import_module(module), attribute)
-
-
-def _import(name: str, provider: str, load: Callable[[], object]) -> type[Engine]:
-    """Load an engine; whatever goes wrong in foreign code becomes one sentence."""
-    try:
-        engine_class = load()
-    except Exception as error:
-        package = (getattr(error, "name", None) or "").partition(".")[0]
-        if isinstance(error, ModuleNotFoundError) and not _importable(package):
-            raise MissingPackageError(f"engine '{name}' needs {package}: {_pip(package)}") from error
-        raise RequestError(
-            f"engine '{name}' of {provider} cannot be loaded: {type(error).__name__}: {error}; mend or uninstall it"
-        ) from error
-    if not (isinstance(engine_class, type) and issubclass(engine_class, Engine)):
-        raise RequestError(f"engine '{name}' of {provider} must be a subclass of Engine, but it is {engine_class!r}")
-    missing = [package for package in engine_class.packages if not _importable(package)]
-    if missing:
-        raise MissingPackageError([f"engine '{name}' needs {package}: {_pip(package)}" for package in missing])
-    return engine_class
-
-
-def _importable(package: str) -> bool:
-    return importlib.util.find_spec(package) is not None
-
-
-def _pip(package: str) -> str:
-    return f"pip install {_REQUIREMENTS.get(package, package)}"
-
-
 def _describe(name: str, found: list[EntryPoint]) -> EngineInfo:
-    provider = "mltune" if name in _OWN else " and ".join(sorted({_provider(entry) for entry in found}))
+    providers = ["mltune"] if name in ENGINES.own else sorted({provider(entry) for entry in found})
     try:
         engine_class = get_engine(name)
     except RequestError as error:
-        return EngineInfo(name=name, provider=provider, installed=False, remedy="; ".join(error.faults))
+        return EngineInfo(name=name, provider=" and ".join(providers), installed=False, remedy="; ".join(error.faults))
     missing = [
         fault
         for kind, offered in (("algorithm", engine_class.algorithms), ("scheduler", engine_class.schedulers))
@@ -177,7 +110,7 @@ def _describe(name: str, found: list[EntryPoint]) -> EngineInfo:
     ]
     return EngineInfo(
         name=name,
-        provider=provider,
+        provider=" and ".join(providers),
         installed=True,
         remedy="; ".join(missing),
         algorithms=tuple(sorted(engine_class.algorithms)),
@@ -187,7 +120,7 @@ def _describe(name: str, found: list[EntryPoint]) -> EngineInfo:
 
 def _shadowed(entry: EntryPoint) -> EngineInfo:
     remedy = f"'{entry.name}' is the name of an engine of mltune's own: give the plugin's entry point another name"
-    return EngineInfo(name=entry.name, provider=_provider(entry), installed=False, remedy=remedy)
+    return EngineInfo(name=entry.name, provider=provider(entry), installed=False, remedy=remedy)
 
 
 def _resolve_auto(engine_class: type[Engine], search: Search, n_trials: int | None) -> tuple[Search, list[str]]:
@@ -215,7 +148,7 @@ def _method_faults(engine: str, kind: str, spec: Spec, offered: Mapping[str, Met
 
 def _missing_packages(kind: str, spec: Spec, offered: Mapping[str, Method]) -> list[str]:
     packages = offered[spec.name].packages if spec.name in offered else ()
-    return [f"{kind} {spec.name} needs {package}: {_pip(package)}" for package in packages if not _importable(package)]
+    return missing_packages(f"{kind} {spec.name}", packages)
 
 
 def _enumeration_faults(search: Search) -> list[str]:

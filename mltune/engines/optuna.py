@@ -22,11 +22,11 @@ from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, Successive
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, TPESampler
 from optuna.storages import InMemoryStorage
 
+from mltune._util.scoped import one_torch_thread, quiet
 from mltune.engines._base import AskTellEngine
 from mltune.engines._points import ENUMERATED
-from mltune.engines._scoped import one_torch_thread, quiet
-from mltune.engines._spec import Method, Option, Search, ask_seed
 from mltune.errors import RequestError
+from mltune.search import Method, Option, Search, ask_seed
 from mltune.space import Categorical, Float, Int, Parameter, Params, Value
 from mltune.trial import Direction, FrozenTrial, TrialState, is_finite
 

@@ -1,155 +1,47 @@
-"""What travels between the driver and those who run objectives."""
+"""The contract of those who run trials."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from enum import StrEnum
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
 
-from mltune.space import Params
-
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-"""What tells numerical libraries how many threads to use; read when they are loaded."""
-
-
-class Isolation(StrEnum):
-    """Where objectives run: each in a worker process, or in the driver's own."""
-
-    PROCESS = "process"
-    NONE = "none"
-
-
-@dataclass(frozen=True)
-class ObjectiveRef:
-    """An objective by name: ``module:function``, importable from ``folder``."""
-
-    module: str
-    function: str
-    folder: str
-
-    @classmethod
-    def parse(cls, name: str, folder: str | Path) -> ObjectiveRef:
-        """Read ``module:function``; the folder is made absolute."""
-        module, _, function = name.partition(":")
-        return cls(module, function, str(Path(folder).absolute()))
-
-    def __str__(self) -> str:
-        return f"{self.module}:{self.function}"
+from mltune.messages import Message, Setup, Task
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setup:
-    """What is the same for all trials of a study.
+class ExecutorOptions:
+    """What a study asks of its executor.
 
     Attributes:
-        objective: A name that the worker imports, a function as cloudpickle's bytes, or, in the driver's own
-            process, the function itself.
-        metric: The study's metric.
-        environment: Variables of the worker's process, such as the tracking store's address; None unsets one.
-        trial_timeout: Seconds that a trial may take, None for no limit.
-        log_models: Whether models that trials log are kept at all.
-        store_timeout: Seconds for which a store that does not answer is tried again to log a model.
+        n_jobs: Trials at once.
+        resources: What each trial takes, by name, such as ``{"cpu": 1, "gpu": 0.5}``.
+        trial_memory: The most bytes that the processes of one trial may hold, or None for no limit.
+        trial_timeout: Seconds that one trial may take, or None for no limit.
     """
 
-    objective: ObjectiveRef | bytes | Callable[..., Any]
-    metric: str
-    environment: Mapping[str, str | None]
+    n_jobs: int = 1
+    resources: Mapping[str, float] = field(default_factory=dict)
+    trial_memory: int | None = None
     trial_timeout: float | None = None
-    log_models: bool = True
-    store_timeout: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
-    """One trial to run."""
-
-    number: int
-    params: Params
-    seed: int
-    run_id: str
-    experiment_id: str
-
-
-@dataclass(frozen=True)
-class Reported:
-    """A running trial reported the metrics of a step, and waits for an answer.
+class Limits:
+    """What an executor can do, as data that a request is checked against.
 
     Attributes:
-        timestamp: Milliseconds since 1970.
+        max_jobs: The most trials at once, or None for no limit.
+        in_process: Whether objectives run in the driver's own process: they need not be pickled, and cannot be ended.
+        places: Whether it finds a place for each trial that has the trial's ``resources``.
+        ends_trials: Whether it ends trials that break ``trial_timeout`` or ``trial_memory``.
     """
 
-    number: int
-    step: int
-    metrics: Mapping[str, float]
-    timestamp: int
-
-
-@dataclass(frozen=True)
-class Returned:
-    """The objective returned metrics.
-
-    Attributes:
-        model_id: The last model that ``trial.log_model`` logged.
-    """
-
-    metrics: Mapping[str, float]
-    model_id: str | None = None
-
-
-@dataclass(frozen=True)
-class Pruned:
-    """The objective let :class:`~mltune.errors.TrialPruned` pass."""
-
-    model_id: str | None = None
-
-
-@dataclass(frozen=True)
-class Raised:
-    """The objective raised; ``traceback`` as Python prints it."""
-
-    error: str
-    traceback: str
-
-
-@dataclass(frozen=True)
-class TimedOut:
-    """The objective took longer than ``trial_timeout``; ``traceback`` is where it stood, empty if that is not known."""
-
-    traceback: str = ""
-
-
-@dataclass(frozen=True)
-class Died:
-    """The worker ended in the middle of the trial; ``how`` in words, ``traceback`` where it stood, if that is known."""
-
-    how: str
-    traceback: str = ""
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What logging models took: seconds, and bytes of files."""
-
-    seconds: float = 0.0
-    size: int = 0
-
-    def __add__(self, other: Cost) -> Cost:
-        return Cost(self.seconds + other.seconds, self.size + other.size)
-
-
-@dataclass(frozen=True)
-class Ended:
-    """A trial ended, in one of five ways; after the last two the worker is replaced."""
-
-    number: int
-    outcome: Returned | Pruned | Raised | TimedOut | Died
-    cost: Cost = Cost()
-
-
-Message = Reported | Ended
+    max_jobs: int | None = None
+    in_process: bool = False
+    places: bool = False
+    ends_trials: bool = True
 
 
 class ExecutorLostError(Exception):
@@ -157,7 +49,26 @@ class ExecutorLostError(Exception):
 
 
 class Executor(ABC):
-    """Runs tasks, at most ``n_jobs`` at once; used by one thread only, but for :meth:`wake`."""
+    """Runs tasks, at most ``n_jobs`` at once; used by one thread only, except for :meth:`wake`.
+
+    Args:
+        options: What the study asks for; :func:`~mltune.execution.check_executor` has checked it.
+
+    Attributes:
+        limits: What it can do.
+        packages: What must be importable for it.
+    """
+
+    limits: ClassVar[Limits] = Limits()
+    packages: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, options: ExecutorOptions) -> None:
+        self.options = options
+
+    @classmethod
+    def errors(cls, options: ExecutorOptions) -> list[str]:
+        """What is wrong with the options beyond the declared limits, one sentence each."""
+        return []
 
     def warm_up(self) -> None:  # noqa: B027 - most have nothing to begin with
         """Begin with what needs no setup; may be called once, before :meth:`start`."""

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import queue
 import threading
+from typing import ClassVar
 
-from mltune.execution._base import Executor, Message, Reported, Setup, Task
+from mltune.execution._base import Executor, ExecutorOptions, Limits
+from mltune.messages import Message, Reported, Setup, Task
 
 
 class InlineExecutor(Executor):
-    """Runs objectives in this process; what needs a process of its own is refused elsewhere."""
+    """Runs objectives in this process, where a debugger reaches them."""
 
-    def __init__(self) -> None:
+    limits: ClassVar[Limits] = Limits(max_jobs=1, in_process=True, ends_trials=False)
+
+    def __init__(self, options: ExecutorOptions) -> None:
+        super().__init__(options)
         self._messages: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self._answers: dict[int, queue.SimpleQueue[bool]] = {}
 
     def start(self, setup: Setup) -> None:
-        from mltune.execution.runner import Runner
+        from mltune.worker.runner import Runner
 
         self._runner = Runner(setup, self._report)
 

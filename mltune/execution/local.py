@@ -10,10 +10,12 @@ import time
 from collections.abc import Mapping
 from multiprocessing.connection import wait
 
+from mltune._util.env import THREAD_VARIABLES
+from mltune._util.processes import end_marked, memory_above
 from mltune.errors import ObjectiveError
-from mltune.execution._base import THREAD_VARIABLES, Cost, Died, Ended, Executor, Message, Setup, Task, TimedOut
-from mltune.execution._worker_process import WorkerProcess
-from mltune.execution.processes import end_marked, memory_above
+from mltune.execution._base import Executor, ExecutorOptions
+from mltune.execution.worker_process import WorkerProcess
+from mltune.messages import Cost, Died, Ended, Message, Setup, Task, TimedOut
 
 _LOOK_AROUND = 1.0  # seconds between looks at whether the workers' processes live
 _MEMORY_LOOK = 0.1  # the same, while their memory is limited
@@ -23,16 +25,12 @@ _WATCHDOG = "Timeout ("  # how faulthandler begins when it ends a worker that ho
 
 
 class LocalExecutor(Executor):
-    """Runs objectives in long-lived processes, each in a session of its own.
+    """Runs objectives in long-lived processes, each in a session of its own."""
 
-    Args:
-        n_jobs: Tasks at once.
-        trial_memory: The most bytes that a worker and what it started may hold while a task runs, None for no limit.
-    """
-
-    def __init__(self, n_jobs: int, trial_memory: int | None = None) -> None:
-        self._n_jobs = n_jobs
-        self._trial_memory = trial_memory
+    def __init__(self, options: ExecutorOptions) -> None:
+        super().__init__(options)
+        self._n_jobs = options.n_jobs
+        self._trial_memory = options.trial_memory
         self._workers: list[WorkerProcess] = []
         self._setup: Setup | None = None
         self._next_look = 0.0

@@ -1,9 +1,7 @@
-"""A study's page in MLflow: its description, and ``report/`` with charts, leaderboard and picture."""
+"""A study's report: charts, leaderboard, picture, and the lint of its set-up."""
 
 from __future__ import annotations
 
 from mltune.report._lint import LISTED, lint
-from mltune.report.description import describe
-from mltune.report.refresh import Refresher, wanted
 
-__all__ = ["LISTED", "Refresher", "describe", "lint", "wanted"]
+__all__ = ["LISTED", "lint"]

@@ -11,12 +11,12 @@ import optuna
 import plotly.graph_objects as go
 from optuna import visualization
 
-from mltune.display import spell_params
-from mltune.engines._scoped import quiet
+from mltune._util.scoped import quiet
 from mltune.errors import first_line
 from mltune.report._importance import as_optuna
 from mltune.report._timeline import lanes
 from mltune.report.view import View
+from mltune.text import format_params
 from mltune.trial import FrozenTrial, TrialState
 
 COLOURS = {
@@ -92,7 +92,7 @@ def _history(view: View, shown: Sequence[FrozenTrial], complete: Sequence[Frozen
     figure.add_scatter(
         x=[trial.number for trial in dots],
         y=[trial.value for trial in dots],
-        text=[spell_params(trial).replace(", ", "<br>") for trial in dots],
+        text=[format_params(trial).replace(", ", "<br>") for trial in dots],
         hovertemplate="trial %{x}: %{y}<br>%{text}<extra></extra>",
         mode="markers",
         name="trial",

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from mltune.engines._scoped import quiet
-from mltune.parameters import Categorical, Float, Int, Parameter
+from mltune._util.scoped import quiet
 from mltune.space import SearchSpace, Value
+from mltune.space.parameters import Categorical, Float, Int, Parameter
 from mltune.trial import Direction, FrozenTrial, TrialState, is_finite
 
 _STATES = {

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mltune.parameters import Categorical, Parameter
 from mltune.space import SearchSpace, Value
+from mltune.space.parameters import Categorical, Parameter
 from mltune.trial import FrozenTrial
 
 _PER_DIMENSION = 10  # complete trials for each parameter, below which nothing can be said

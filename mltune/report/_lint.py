@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from mltune.parameters import Categorical, Float, Int, Parameter
 from mltune.report._influence import without_influence
 from mltune.space import Params, SearchSpace
+from mltune.space.parameters import Categorical, Float, Int, Parameter
 from mltune.trial import Direction, FrozenTrial, TrialState, ranked
 
 LISTED = ("grid", "manual")

@@ -11,12 +11,12 @@ from mlflow import MlflowClient
 
 from mltune.config import read_yaml, validate
 from mltune.errors import RequestError
-from mltune.parameters import Categorical, Float, Parameter
 from mltune.report._importance import importances
 from mltune.report._lint import LISTED, lint
 from mltune.space import Params, SearchSpace
-from mltune.tracking import store
-from mltune.tracking.store import StudyRecord
+from mltune.space.parameters import Categorical, Float, Parameter
+from mltune.tracking import reader
+from mltune.tracking.reader import StudyRecord
 from mltune.trial import Direction, FrozenTrial, TrialState, ranked
 
 
@@ -90,15 +90,15 @@ def read_view(client: MlflowClient, run_id: str, *, reports: bool = True, known:
     Raises:
         RequestError: There is no such run, or it is no study.
     """
-    record = store.read_study(client, run_id)
+    record = reader.read_study(client, run_id)
     trials = list(record.trials)
     if reports:
         ours = {trial.run_id: trial.reports for trial in known}
         trials = [replace(trial, reports=ours.get(trial.run_id, {})) for trial in trials]
-        read = store.read_reports(client, record, [trial for trial in trials if trial.run_id not in ours])
+        read = reader.read_reports(client, record, [trial for trial in trials if trial.run_id not in ours])
         trials = sorted([*(trial for trial in trials if trial.run_id in ours), *read], key=lambda trial: trial.number)
     try:
-        config = validate(read_yaml(store.read_study_file(client, run_id), f"study.yaml of run {run_id}"))
+        config = validate(read_yaml(reader.read_study_file(client, run_id), f"study.yaml of run {run_id}"))
     except RequestError:
         return View(record=record, trials=trials, space=seen_space(trials))
     return View(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,15 +11,14 @@ from tempfile import TemporaryDirectory
 
 from mlflow import MlflowClient
 
-from mltune.display import spell_params
-from mltune.progress import Progress, spell_seconds
 from mltune.report._charts import charts
 from mltune.report._leaderboard import leaderboard
 from mltune.report._page import page
 from mltune.report._picture import history_png
 from mltune.report.view import View, read_view
+from mltune.text import format_counts, format_params, format_seconds
 from mltune.tracking.cost import TrackingCost
-from mltune.trial import FrozenTrial, TrialState
+from mltune.trial import FrozenTrial, TrialState, best_of
 
 FOLDER = "report"
 """Where a study's run has its report among the artifacts."""
@@ -63,11 +63,11 @@ def write_files(view: View, folder: Path, warnings: Sequence[str] | None = None)
 
 def _facts(view: View) -> list[str]:
     tags = view.record.tags
-    progress = Progress(view.direction, n_trials=view.n_trials, finished=[t for t in view.trials if t.finished])
-    elapsed = spell_seconds(float(tags.get("elapsed_s", 0.0)))
-    facts = [f"{tags.get('state', 'UNKNOWN')}: {progress.spell_counts()}, in {elapsed}."]
-    if (best := progress.best) is not None:
+    counts = format_counts(Counter(trial.state for trial in view.trials if trial.finished), view.n_trials)
+    elapsed = format_seconds(float(tags.get("elapsed_s", 0.0)))
+    facts = [f"{tags.get('state', 'UNKNOWN')}: {counts}, in {elapsed}."]
+    if (best := best_of(view.trials, view.direction)) is not None:
         facts.append(f"Best ({tags['direction']} {view.metric}): trial {best.number} with {best.value:g}")
-        facts.append(f"{spell_params(best)} (run {best.run_id})")
+        facts.append(f"{format_params(best)} (run {best.run_id})")
     method = f"engine {tags['engine']}, algorithm {tags['algorithm']}, scheduler {tags['scheduler']}"
     return [*facts, f"Study {view.record.run_id}, {method}, seed {tags['seed']}; {TrackingCost.from_tags(tags)}."]

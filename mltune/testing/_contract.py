@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from mltune.engines import AskTellEngine, Engine, Search, Spec, count_points, get_engine
-from mltune.engines._registry import check_search
+from mltune.engines import AskTellEngine, Engine, check_search, count_points, get_engine
 from mltune.errors import RequestError
+from mltune.search import Search, Spec
 from mltune.space import Categorical, Float, Int, Params, SearchSpace, Value
 from mltune.testing._driver import MemoryDriver, Outcome
 from mltune.testing._examples import (

@@ -10,8 +10,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 
+from mltune.retry import is_transient
 from mltune.tracking.tags import to_tags
-from mltune.tracking.trouble import is_transient
 
 _METRICS, _PARAMS = 800, 100  # in one call; MLflow takes 1,000 metrics, 100 params, 100 tags, and 1,000 in all
 

@@ -10,8 +10,8 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from mltune._util.redaction import cause
 from mltune.errors import StoreUnavailableError
-from mltune.secrets import cause
 
 
 def project_run(client: MlflowClient) -> Run | None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from mltune.secrets import redact
+from mltune._util.redaction import redact
 
 _LOOK_AROUND = 0.05  # seconds
 _PATIENCE = 600.0  # seconds for a model to load and predict

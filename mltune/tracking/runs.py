@@ -18,8 +18,9 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 
-from mltune.secrets import redact
-from mltune.tracking import removal
+from mltune._util.redaction import redact
+from mltune.retry import LeaseLostError, StoreError
+from mltune.tracking import delete
 from mltune.tracking.cost import TrackingCost
 from mltune.tracking.entries import Entries
 from mltune.tracking.lease import HELD, RENEWED_EVERY, Lease
@@ -27,7 +28,6 @@ from mltune.tracking.note import merged
 from mltune.tracking.open_trial import OpenTrial, final_metrics, final_tags, now
 from mltune.tracking.other_runs import close_children, discard, twins
 from mltune.tracking.tags import LIMIT, STATUS, own_tags, prefixed, to_tags
-from mltune.tracking.trouble import LeaseLostError, StoreError
 from mltune.tracking.writer import Writer
 from mltune.trial import FrozenTrial, Models, Reason, TrialState
 
@@ -223,7 +223,7 @@ class Tracker:
 
         def remove() -> None:
             if not self._writer.failed:  # else the better trial may not be written
-                removal.remove_models(self._client, self.experiment_id, str(trial.run_id))
+                delete.remove_models(self._client, self.experiment_id, str(trial.run_id))
 
         if self._models is Models.BEST and trial.run_id is not None:
             self._writer.put(remove)

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from mlflow.exceptions import MlflowException
 
 from mltune.errors import MltuneError
-from mltune.tracking.trouble import LeaseLostError, StoreError, delays, is_transient, sentence, store_error
+from mltune.retry import LeaseLostError, StoreError, delays, is_transient, sentence, store_error
 
 T = TypeVar("T")
 

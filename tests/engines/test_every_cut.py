@@ -11,7 +11,8 @@ from functools import cache
 
 import pytest
 
-from mltune.engines import AskTellEngine, Search, Spec, create_engine
+from mltune.engines import AskTellEngine, create_engine
+from mltune.search import Search, Spec
 from mltune.space import Categorical, Float, Int, Params, SearchSpace
 from mltune.testing import MemoryDriver, Outcome
 from mltune.trial import Direction, FrozenTrial, TrialState

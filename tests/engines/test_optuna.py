@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import RandomSampler
 
-from mltune.engines import Search, Spec, ask_seed, create_engine
+from mltune.engines import create_engine
 from mltune.engines.optuna import OptunaEngine, from_optuna, to_distribution, to_optuna
 from mltune.errors import RequestError
-from mltune.parameters import Parameter
+from mltune.search import Search, Spec, ask_seed
 from mltune.space import Categorical, Float, Int, Params, SearchSpace, same
+from mltune.space.parameters import Parameter
 from mltune.testing import MemoryDriver, Outcome
 from mltune.trial import Direction, FrozenTrial, Reason, TrialState
 from tests.strategies import fractions, free_floats, ints, log_floats, log_ints, parameters, stepped_floats

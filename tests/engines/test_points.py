@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mltune.engines import Search, Spec, count_points
+from mltune.engines import count_points
 from mltune.engines._points import enumerate_points
 from mltune.errors import SpaceError
+from mltune.search import Search, Spec
 from mltune.space import Categorical, Float, Int, Params, SearchSpace
 from mltune.trial import Direction
 from tests.strategies import spaces

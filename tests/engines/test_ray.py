@@ -16,10 +16,11 @@ import psutil
 import pytest
 
 from mltune import Trial
-from mltune.engines import get_engine
-from mltune.engines.ray import RayExecutor
 from mltune.errors import ObjectiveError, RequestError
-from mltune.execution import Died, Ended, Executor, Isolation, ObjectiveRef, Raised, Reported, Returned, Setup, Task
+from mltune.execution import Executor, ExecutorOptions, check_executor
+from mltune.execution.ray.executor import RayExecutor
+from mltune.messages import Died, Ended, Raised, Reported, Returned, Setup, Task
+from mltune.objective import ObjectiveRef
 
 pytestmark = pytest.mark.alone
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # else every worker imports this module, and so Ray
@@ -83,7 +84,7 @@ def before() -> tuple[dict[str, str], list[psutil.Process]]:
 @pytest.fixture(scope="module")
 def executor(before: Any) -> Iterator[RayExecutor]:
     """One executor of two slots on a Ray of its own."""
-    made = RayExecutor(2, {})
+    made = RayExecutor(ExecutorOptions(n_jobs=2))
     made.start(setup(objective))
     yield made
     made.close()
@@ -145,7 +146,7 @@ def test_closing_leaves_nothing_behind(executor: RayExecutor, before: Any) -> No
 def test_a_cluster_is_joined_by_its_address_and_left_running(joined_ray: None) -> None:
     import ray
 
-    made = RayExecutor(1, {})
+    made = RayExecutor(ExecutorOptions(n_jobs=1))
     try:
         made.start(setup(objective))
         assert run(made, task(0)) == {0: Returned({"value": 1.0})}
@@ -161,7 +162,7 @@ def test_a_cluster_is_joined_by_its_address_and_left_running(joined_ray: None) -
 
 def test_an_objective_that_cannot_be_imported(tmp_path: Path, users_ray: None) -> None:
     (tmp_path / "broken_on_ray.py").write_text("import nothing_like_this")
-    made = RayExecutor(1, {})
+    made = RayExecutor(ExecutorOptions(n_jobs=1))
     try:
         with pytest.raises(ObjectiveError, match="No module named 'nothing_like_this'"):
             made.start(setup(ObjectiveRef("broken_on_ray", "train", str(tmp_path))))
@@ -222,7 +223,7 @@ def test_the_users_ray_is_used_and_left_running(users_ray: None, monkeypatch: py
     import ray
 
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    made = RayExecutor(1, {"cpu": 1, "gpu": 0.5})
+    made = RayExecutor(ExecutorOptions(n_jobs=1, resources={"cpu": 1, "gpu": 0.5}))
     made.start(setup(look_around))
     try:
         assert run(made, task(0))[0] == Returned({"value": 1.0, "OMP_NUM_THREADS": 1.0, "CUDA_VISIBLE_DEVICES": 0.0})
@@ -232,7 +233,7 @@ def test_the_users_ray_is_used_and_left_running(users_ray: None, monkeypatch: py
 
 
 def test_a_trial_that_fits_nowhere_is_refused(users_ray: None) -> None:
-    made = RayExecutor(1, {"gpu": 2})
+    made = RayExecutor(ExecutorOptions(n_jobs=1, resources={"gpu": 2}))
     try:
         with pytest.raises(RequestError, match=r"must fit on one node.*'gpu': 2"):
             made.start(setup(objective))
@@ -249,16 +250,8 @@ def test_a_trial_that_fits_nowhere_is_refused(users_ray: None) -> None:
     ],
 )
 def test_wrong_resources(resources: dict[str, float], sentence: str) -> None:
-    engine = get_engine("ray")
-    with pytest.raises(RequestError) as caught:
-        engine.executor(object.__new__(engine), 1, resources=resources, isolation=Isolation.PROCESS)
-    assert sentence in str(caught.value)
-
-
-def test_isolation_none_is_refused() -> None:
-    engine = get_engine("ray")
-    with pytest.raises(RequestError, match="engine ray never does"):
-        engine.executor(object.__new__(engine), 1, resources={}, isolation=Isolation.NONE)
+    (error,) = check_executor("ray", RayExecutor, ExecutorOptions(resources=resources))
+    assert sentence in error
 
 
 QUIET = """

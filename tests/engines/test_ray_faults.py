@@ -18,9 +18,10 @@ import psutil
 import pytest
 
 from mltune import Trial
-from mltune.engines.ray import RayExecutor
 from mltune.errors import RequestError
-from mltune.execution import Died, Ended, ExecutorLostError, Returned, TimedOut
+from mltune.execution import ExecutorLostError, ExecutorOptions
+from mltune.execution.ray.executor import RayExecutor
+from mltune.messages import Died, Ended, Returned, TimedOut
 from tests.engines.test_ray import run, setup, task
 from tests.servers import RAY_VARIABLES
 
@@ -79,7 +80,7 @@ def assert_gone(processes: list[psutil.Process]) -> None:
 def executor(join_ray: Callable[[], AbstractContextManager[None]]) -> Iterator[RayExecutor]:
     """Two slots on a Ray that runs already, where a trial may take three seconds."""
     with join_ray():
-        made = RayExecutor(2, {"cpu": 1})
+        made = RayExecutor(ExecutorOptions(n_jobs=2, resources={"cpu": 1}))
         made.start(replace(setup(objective), trial_timeout=3.0))
         yield made
         made.close()
@@ -125,11 +126,12 @@ def test_closing_ends_what_trials_started(executor: RayExecutor, tmp_path: Path)
 
 KILLED = """
 import sys
-from mltune.engines.ray import RayExecutor
+from mltune.execution.ray.executor import RayExecutor
 from mltune.errors import RequestError
+from mltune.execution import ExecutorOptions
 from tests.engines.test_ray import setup, task
 from tests.engines.test_ray_faults import objective
-executor = RayExecutor(1, {})
+executor = RayExecutor(ExecutorOptions(n_jobs=1))
 executor.start(setup(objective))
 executor.submit(task(0, what="stand until told", folder=sys.argv[1]))
 executor.next()
@@ -156,13 +158,14 @@ def lose_a_node_and_then_the_cluster(tmp_path: Path) -> None:
     """On a cluster of two nodes with room for one trial each, named by `RAY_ADDRESS`."""
     from ray.cluster_utils import Cluster
 
-    from mltune.engines import _ray_cluster, ray
+    from mltune.execution.ray import cluster as ours
+    from mltune.execution.ray import executor as module
 
-    ray._CLOSE_GRACE = _ray_cluster._SHUTDOWN_GRACE = 1.0  # a lost cluster uses them up
+    module._CLOSE_GRACE = ours._SHUTDOWN_GRACE = 1.0  # a lost cluster uses them up
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     cluster.add_node(num_cpus=1)
     os.environ["RAY_ADDRESS"] = cluster.address
-    executor = RayExecutor(2, {})
+    executor = RayExecutor(ExecutorOptions(n_jobs=2))
     executor.start(setup(objective))
 
     def stand(*numbers: int) -> Path:
@@ -223,7 +226,7 @@ def test_a_node_and_then_the_cluster_are_lost(tmp_path: Path) -> None:
 )
 def test_an_address_of_no_cluster(address: str, sentence: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", address)
-    executor = RayExecutor(1, {})
+    executor = RayExecutor(ExecutorOptions(n_jobs=1))
     try:
         with pytest.raises(RequestError, match=sentence):
             executor.start(setup(objective))

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from mltune.engines import AskTellEngine, Search, Spec, create_engine, get_engine, list_engines
-from mltune.engines import _registry as registry
+from mltune.engines import AskTellEngine, create_engine, get_engine, list_engines
+from mltune.engines._registry import ENGINES
 from mltune.errors import MissingPackageError, RequestError
+from mltune.search import Search, Spec
 from mltune.space import Categorical, Float, Int, Params, SearchSpace
 from mltune.trial import Direction
 
@@ -51,7 +52,7 @@ def faults(engine: str, request: Search) -> list[str]:
 def plugins(monkeypatch: pytest.MonkeyPatch) -> list[EntryPoint]:
     """Entry points that stand for installed plugins; empty at first."""
     found: list[EntryPoint] = []
-    monkeypatch.setattr(registry, "entry_points", lambda group: found)
+    monkeypatch.setattr("mltune.plugins.entry_points", lambda group: found)
     return found
 
 
@@ -74,14 +75,14 @@ HERE = __name__
 
 
 def test_own_engines_are_found_without_a_scan(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "entry_points", lambda group: pytest.fail("scanned"))
+    monkeypatch.setattr("mltune.plugins.entry_points", lambda group: pytest.fail("scanned"))
     assert get_engine("optuna").__name__ == "OptunaEngine"
 
 
 def test_an_unknown_engine_is_answered_with_the_nearest_name(plugins: list[EntryPoint]) -> None:
     plugins.append(plugin("hyperopt", "x:Y"))
-    assert faults("optnua", search()) == ["there is no engine 'optnua'; did you mean 'optuna'?"]
-    assert faults("zzz", search()) == ["there is no engine 'zzz'; known: hyperopt, optuna, ray"]
+    assert faults("optnua", search()) == ["unknown engine 'optnua'; did you mean 'optuna'?"]
+    assert faults("zzz", search()) == ["unknown engine 'zzz'; known: hyperopt, optuna, ray"]
 
 
 def test_a_plugin_is_found_by_its_entry_point(plugins: list[EntryPoint]) -> None:
@@ -101,13 +102,13 @@ def test_two_providers_of_a_name_are_refused(plugins: list[EntryPoint]) -> None:
 
 def test_a_missing_engine_package_comes_with_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    monkeypatch.setattr(registry, "_OWN", {"ray": "ray:Engine"})
+    monkeypatch.setattr(ENGINES, "own", {"ray": "ray:Engine"})
     with pytest.raises(MissingPackageError, match=r"""^engine 'ray' needs ray: pip install "ray\[tune\]"$"""):
         create_engine("ray", search(), 5)
 
 
 def test_a_missing_algorithm_package_comes_with_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_importable", lambda package: package != "torch")
+    monkeypatch.setattr("mltune.plugins.importable", lambda package: package != "torch")
     with pytest.raises(MissingPackageError, match=r"^algorithm gp needs torch: pip install torch$"):
         create_engine("optuna", search("gp"), 5)
     assert faults("optuna", search("gp", "aha"))[1:] == ["algorithm gp needs torch: pip install torch"]
@@ -130,7 +131,7 @@ def test_a_broken_plugin_is_one_sentence(plugins: list[EntryPoint], tmp_path: Pa
 
 
 def test_no_sentence_tells_to_install_the_strangers_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_OWN", {"optuna": "mltune.engines.not_there:Engine"})
+    monkeypatch.setattr(ENGINES, "own", {"optuna": "mltune.engines.not_there:Engine"})
     assert "pip install" not in faults("optuna", search())[0]
 
 
@@ -194,7 +195,7 @@ def test_points_are_read_as_the_space_wants_them() -> None:
 def test_the_list_shows_what_is_there_and_what_is_wrong(
     plugins: list[EntryPoint], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "_importable", lambda package: package != "torch")
+    monkeypatch.setattr("mltune.plugins.importable", lambda package: package != "torch")
     plugins += [
         plugin("good", f"{HERE}:Good"),
         plugin("hungry", "no_such_module:Engine"),
@@ -202,7 +203,7 @@ def test_the_list_shows_what_is_there_and_what_is_wrong(
         plugin("twice", f"{HERE}:Good"),
         plugin("twice", "zzz:Good"),
     ]
-    monkeypatch.setattr(registry, "_OWN", {"optuna": registry._OWN["optuna"]})
+    monkeypatch.setattr(ENGINES, "own", {"optuna": ENGINES.own["optuna"]})
     optuna, good, hungry, twice, thief = list_engines()
     assert (optuna.provider, optuna.installed) == ("mltune", True)
     assert optuna.algorithms == ("cmaes", "gp", "grid", "manual", "qmc", "random", "tpe")

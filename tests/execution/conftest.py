@@ -9,8 +9,10 @@ import cloudpickle
 import pytest
 
 from mltune import Trial
-from mltune.execution import ObjectiveRef, Setup
+from mltune.execution import ExecutorOptions
 from mltune.execution.local import LocalExecutor
+from mltune.messages import Setup
+from mltune.objective import ObjectiveRef
 from tests.execution.helpers import SENT, idle, wait_for
 
 Pool = list[LocalExecutor]
@@ -29,7 +31,7 @@ def executors(tracking_uri: str) -> Iterator[Callable[..., LocalExecutor]]:
         trial_timeout: float | None = None,
         trial_memory: int | None = None,
     ) -> LocalExecutor:
-        executor = LocalExecutor(n_jobs, trial_memory)
+        executor = LocalExecutor(ExecutorOptions(n_jobs=n_jobs, trial_memory=trial_memory))
         made.append(executor)
         source = objective if isinstance(objective, ObjectiveRef) else cloudpickle.dumps(objective)
         variables = {"MLFLOW_TRACKING_URI": tracking_uri, **(environment or {})}
@@ -54,7 +56,7 @@ def pool() -> Iterator[Pool]:
 def workers(pool: Pool) -> Iterator[LocalExecutor]:
     """Two idle workers for what the task brings along: those that the last test left, unless it failed."""
     if not pool:
-        pool.append(LocalExecutor(2))
+        pool.append(LocalExecutor(ExecutorOptions(n_jobs=2)))
         pool[0].start(Setup(objective=SENT, metric="value", environment={}))
     (executor,) = pool
     wait_for(lambda: idle(executor) == 2)

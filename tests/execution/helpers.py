@@ -13,8 +13,10 @@ import cloudpickle
 import psutil
 
 from mltune import Trial
-from mltune.execution import Ended, Executor, ObjectiveRef, Task
+from mltune.execution import Executor
 from mltune.execution.local import LocalExecutor
+from mltune.messages import Ended, Task
+from mltune.objective import ObjectiveRef
 
 ROOT = Path(__file__).parents[2]
 SENT = ObjectiveRef("tests.execution.helpers", "run_sent", str(ROOT))

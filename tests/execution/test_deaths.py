@@ -14,9 +14,10 @@ import psutil
 import pytest
 
 from mltune import Trial
-from mltune.execution import Died, ObjectiveRef, Returned
+from mltune._util.processes import end_marked
 from mltune.execution.local import LocalExecutor
-from mltune.execution.processes import end_marked
+from mltune.messages import Died, Returned
+from mltune.objective import ObjectiveRef
 from tests.drivers import Drivers, kill
 from tests.execution.helpers import ROOT, STRAYS, alive, idle, pids, run, send, start_strays, task, wait_for
 
@@ -136,7 +137,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, ROOT)
 import cloudpickle
-from mltune.execution import Setup
+from mltune.messages import Setup
 from mltune.execution.local import LocalExecutor
 from tests.execution.helpers import start_strays, task
 
@@ -152,7 +153,7 @@ def objective(trial):
         pass
     return 1.0
 
-executor = LocalExecutor(3)
+executor = LocalExecutor(ExecutorOptions(n_jobs=3))
 executor.start(Setup(objective=cloudpickle.dumps(objective), metric="value", environment={}))
 for number, hang in enumerate(["", "busy", "gil"]):
     executor.submit(task(number, hang=hang))

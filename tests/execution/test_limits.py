@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from mltune import Trial
-from mltune.execution import Died, Returned, Setup, TimedOut
+from mltune.execution import ExecutorOptions
 from mltune.execution.local import LocalExecutor
+from mltune.messages import Died, Returned, Setup, TimedOut
 from tests.execution.helpers import SENT, STRAYS, alive, pids, run, send, start_strays, task
 
 pytestmark = pytest.mark.processes
@@ -29,7 +30,7 @@ LIMIT = 600 * MIB
 @pytest.fixture(scope="module")
 def limited() -> Iterator[LocalExecutor]:
     """Two workers for what the task brings along, with limited memory."""
-    with closing(LocalExecutor(2, LIMIT)) as executor:
+    with closing(LocalExecutor(ExecutorOptions(n_jobs=2, trial_memory=LIMIT))) as executor:
         executor.start(Setup(objective=SENT, metric="value", environment={}))
         yield executor
 

@@ -11,9 +11,9 @@ import pytest
 
 from mltune import Trial
 from mltune.errors import ObjectiveError
-from mltune.execution import Ended, ObjectiveRef, Raised, Reported, Returned
 from mltune.execution.local import LocalExecutor
-from mltune.execution.runner import load_objective
+from mltune.messages import Ended, Raised, Reported, Returned
+from mltune.objective import ObjectiveRef, load_objective
 from tests.execution.helpers import run, send, task, wait_for
 
 pytestmark = pytest.mark.processes

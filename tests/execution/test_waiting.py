@@ -5,15 +5,15 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from mltune import Trial
-from mltune.execution import Ended, Executor, Reported, Returned, Setup
+from mltune.execution import Executor, ExecutorOptions
 from mltune.execution.inline import InlineExecutor
 from mltune.execution.local import LocalExecutor
+from mltune.messages import Ended, Reported, Returned, Setup
 from tests.execution.helpers import run_sent, send
 
 pytestmark = pytest.mark.processes
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.processes
 def executor(request: pytest.FixtureRequest) -> Executor:
     if request.param == "local":
         return request.getfixturevalue("workers")  # type: ignore[no-any-return]
-    inline = InlineExecutor()
+    inline = InlineExecutor(ExecutorOptions())
     inline.start(Setup(objective=run_sent, metric="value", environment={}))
     return inline
 
@@ -72,9 +72,9 @@ def test_waking_never_blocks(executor: Executor) -> None:
     assert message == Ended(0, Returned({"value": 1.0}))
 
 
-@pytest.mark.parametrize("make", [lambda: LocalExecutor(1), InlineExecutor], ids=["local", "inline"])
-def test_nobody_has_to_wait_any_more(make: Callable[[], Executor]) -> None:
-    executor = make()
+@pytest.mark.parametrize("make", [LocalExecutor, InlineExecutor], ids=["local", "inline"])
+def test_nobody_has_to_wait_any_more(make: type[Executor]) -> None:
+    executor = make(ExecutorOptions())
     executor.close()
     executor.wake()
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from mltune import Categorical, Direction, Float, FrozenTrial, Int, Reason, SearchSpace, TrialState
-from mltune.engines import Search, Spec, create_engine, trial_seed
+from mltune.engines import create_engine
 from mltune.report import lint
+from mltune.search import Search, Spec, trial_seed
 
 Objective = Callable[[Mapping[str, Any]], float]
 HEALTHY = SearchSpace({"rate": Float(1e-5, 1.0, log=True), "depth": Int(1, 12), "kind": Categorical(["a", "b", "c"])})

@@ -16,11 +16,11 @@ from mlflow import MlflowClient
 import mltune
 from mltune import Categorical, TrialState
 from mltune.cli import main
+from mltune.driver.refresher import Refresher
 from mltune.report._timeline import lanes
-from mltune.report.refresh import Refresher
 from mltune.report.view import read_view
 from mltune.tracking import runs
-from mltune.tracking.store import read_study
+from mltune.tracking.reader import read_study
 from tests.drivers import wait_for
 from tests.recorded import SPACE
 from tests.recorded import reports as objective
@@ -44,7 +44,7 @@ def with_reports(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def tune(objective: Any = objective, **arguments: Any) -> mltune.StudyResult:
     defaults: dict[str, Any] = {"direction": "minimize", "n_trials": 18, "seed": 1, "scheduler": "asha"}
-    return mltune.tune(objective, SPACE, **defaults | {"isolation": "none", "quiet": True} | arguments)
+    return mltune.tune(objective, SPACE, **defaults | {"executor": "inline", "quiet": True} | arguments)
 
 
 def artifact(client: MlflowClient, run_id: str, name: str) -> str:
@@ -129,7 +129,7 @@ def test_the_description_of_a_running_study(client: MlflowClient, monkeypatch: p
             wait_for(look)
         return float(trial.params["x"])
 
-    monkeypatch.setattr("mltune.study_page._EVERY", 0.1)
+    monkeypatch.setattr("mltune.driver.page._EVERY", 0.1)
     tune(waits, n_trials=6, scheduler="none")
     assert seen[-1].startswith("**mltune: RUNNING** — ")
     assert re.search(r"of 6 trials: \d complete, in .* s; about .* s left \(as of .* UTC\)", seen[-1])
@@ -252,7 +252,7 @@ def test_names_are_no_markup(client: MlflowClient) -> None:
         direction="minimize",
         n_trials=4,
         name=f"study {evil}",
-        isolation="none",
+        executor="inline",
         quiet=True,
     )
     html = artifact(client, result.run_id, "report/report.html")

@@ -15,7 +15,8 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from mltune.engines import ENUMERATED, AskTellEngine, Driver, Engine, Method, Option, Search
+from mltune.engines import ENUMERATED, AskTellEngine, Driver, Engine
+from mltune.search import Method, Option, Search
 from mltune.space import Categorical, Float, Int, Params, Value
 from mltune.testing import EngineContract, Outcome
 from mltune.testing import _contract as contract

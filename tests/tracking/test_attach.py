@@ -18,8 +18,8 @@ from mlflow.tracking import fluent
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from sklearn.linear_model import LogisticRegression
 
-from mltune.tracking import attach
-from mltune.tracking.attach import attached, prepare_worker
+from mltune.worker import attach
+from mltune.worker.attach import attached, prepare_worker
 
 X, Y = [[0.0], [1.0], [2.0], [3.0]], [0, 0, 1, 1]
 

@@ -11,9 +11,9 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 
+from mltune._util.redaction import redact
 from mltune.errors import StoreUnavailableError
-from mltune.secrets import redact
-from mltune.tracking.connect import connect, experiment
+from mltune.tracking.connection import connect, experiment
 
 
 def journal_mode(path: Path) -> str:

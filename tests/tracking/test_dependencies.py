@@ -15,9 +15,9 @@ import yaml
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import FunctionTransformer
 
-from mltune.tracking import _dependencies
-from mltune.tracking._dependencies import Dependencies, find_dependencies, references
 from mltune.trial import Trial
+from mltune.worker import dependencies
+from mltune.worker.dependencies import Dependencies, find_dependencies, references
 
 Write = Callable[[dict[str, str]], Any]
 
@@ -47,7 +47,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
 
 def _forget() -> None:
     """Tests write different modules of the same name."""
-    for cached in (_dependencies.find_dependencies, _dependencies._is_own, _dependencies._spec):
+    for cached in (dependencies.find_dependencies, dependencies._is_own, dependencies._spec):
         cached.cache_clear()
 
 

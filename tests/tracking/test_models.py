@@ -30,8 +30,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from sklearn.utils import all_estimators
 
-from mltune.tracking import models
-from mltune.tracking.models import log_model
+from mltune.worker import models
+from mltune.worker.models import log_model
 
 X, Y = make_classification(60, 4, random_state=0)
 FRAME = pd.DataFrame(X, columns=list("abcd"))
@@ -135,7 +135,7 @@ class Adder(mlflow.pyfunc.PythonModel):
 """
 SCRIPT = f"""{PYTHON_MODEL}
 import pandas as pd
-from mltune.tracking.models import log_model
+from mltune.worker.models import log_model
 example = pd.DataFrame({{{{"a": [1.0]}}}})
 logged = log_model(Adder(3), "m", run_id="{{run_id}}", experiment_id="{{experiment_id}}", input_example=example)
 print(logged.model_id)

@@ -52,7 +52,7 @@ def tune(model: Any, **options: Any) -> mltune.StudyResult:
         algorithm="random",
         n_trials=1,
         register="proven",
-        isolation="none",
+        executor="inline",
     )
 
 

@@ -14,8 +14,8 @@ from mlflow import MlflowClient
 from mlflow.entities import RunTag
 from mlflow.exceptions import MlflowException
 
-from mltune.tracking.connect import one_try_a_call
-from mltune.tracking.trouble import StoreError, is_transient, sentence, store_error
+from mltune.retry import StoreError, is_transient, sentence, store_error
+from mltune.tracking.connection import one_try_a_call
 from tests.proxy import Fault, Proxy, answers, drops, pool, proxy_before, slow
 from tests.shared import copy_store
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from mltune.tracking.trouble import LeaseLostError, StoreError
+from mltune.retry import LeaseLostError, StoreError
 from mltune.tracking.writer import Writer
 from tests.drivers import wait_for
 

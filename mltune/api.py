@@ -1,0 +1,192 @@
+"""Begin and resume studies: ``mltune.tune``, ``mltune.resume``, and what the commands of these names call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from mltune.config import StudyConfig, validate
+from mltune.driver.events import Callback
+from mltune.driver.request import StudyRequest, resolve
+from mltune.driver.resume import resume_study
+from mltune.driver.session import run_session
+from mltune.objective import Objective, pack
+from mltune.space import Params, SearchSpace
+from mltune.study import StudyResult
+from mltune.terminal.display import make_display
+from mltune.trial import Direction, Models
+
+__all__ = ["resume", "resume_study", "run_study", "tune"]
+
+
+def tune(
+    objective: Objective | str,
+    space: SearchSpace | Mapping[str, Any],
+    *,
+    direction: Direction | Literal["minimize", "maximize"],
+    metric: str = "value",
+    name: str | None = None,
+    engine: str = "optuna",
+    algorithm: str | Mapping[str, Any] = "auto",
+    scheduler: str | Mapping[str, Any] = "none",
+    n_trials: int | None = None,
+    n_jobs: int = 1,
+    timeout: float | str | None = None,
+    seed: int | None = None,
+    initial: Iterable[Params] = (),
+    grace: float | str = 30.0,
+    trial_timeout: float | str | None = None,
+    trial_memory: int | str | None = None,
+    retries: Mapping[str, int] | None = None,
+    store_timeout: float | str = 600.0,
+    resources: Mapping[str, float] | None = None,
+    executor: str | None = None,
+    isolation: Literal["process", "none"] | None = None,
+    models: Models | Literal["all", "best", "none"] = "all",
+    register: str | None = None,
+    experiment_name: str | None = None,
+    quiet: bool = False,
+) -> StudyResult:
+    """Search for the best hyperparameters; every trial becomes a nested MLflow run.
+
+    Args:
+        objective: ``train(trial) -> float`` or ``-> {metric: float}``; or ``"module:function"``.
+        space: Parameters by name.
+        direction: Whether a smaller or a larger metric is better.
+        metric: Which of the returned and reported metrics decides.
+        name: The study's name; by default the objective's.
+        engine: ``optuna``, ``ray`` or a plugin's name.
+        algorithm: Who proposes; a name, or a mapping with ``name`` and options.
+        scheduler: Who stops trials early; likewise.
+        n_trials: Trials in all; by default the size of a grid.
+        n_jobs: Trials at once.
+        timeout: Seconds, or text such as ``10m``, after which no trial is started.
+        grace: Seconds that running trials then have to end, before they are interrupted; after a signal 5 at most.
+        trial_timeout: Seconds after which a trial has FAILED.
+        trial_memory: Bytes, or text such as ``2GiB``, that the processes of one trial may hold.
+        retries: How often a trial that failed is tried again, by the reason; by default ``{"worker-died": 2}``.
+        store_timeout: Seconds for which results wait in memory while the tracking store does not answer.
+        seed: Makes a study with ``n_jobs=1`` repeatable; drawn and recorded by default.
+        initial: Points to try first.
+        resources: Per trial, for an engine that places trials: ``{"cpu": 1, "gpu": 0.5}``.
+        executor: Who runs the trials: ``local`` (worker processes of this machine), ``inline`` (this process, for
+            debugging), ``ray``, or a plugin's name; by default what the engine implies: ``ray`` for engine ``ray``,
+            else ``local``.
+        isolation: The earlier way to say ``executor="inline"``: ``"none"``.
+        models: Which models that trials log are kept: those of ``all`` trials, of the ``best`` one so far (models of
+            beaten trials are deleted, but not registered ones), or ``none``.
+        register: Register the best model under this name, with the alias ``champion``.
+        experiment_name: The MLflow experiment; by default the active one.
+        quiet: Print nothing.
+
+    Returns:
+        The trials, the best of them, and the registered model.
+
+    Raises:
+        RequestError: The request is wrong; nothing was created.
+        StudyFailedError: No trial completed, no model could be registered, or the store failed.
+        StudyInterrupted: A signal ended the study.
+    """
+    config = validate(
+        {
+            "name": name or _name_of(objective),
+            "space": space,
+            "direction": direction,
+            "metric": metric,
+            "engine": engine,
+            "executor": executor,
+            "algorithm": algorithm,
+            "scheduler": scheduler,
+            "n_trials": n_trials,
+            "n_jobs": n_jobs,
+            "timeout": timeout,
+            "seed": seed,
+            "initial": tuple(initial),
+            "grace": grace,
+            "trial_timeout": trial_timeout,
+            "trial_memory": trial_memory,
+            "retries": retries or {},
+            "store_timeout": store_timeout,
+            "resources": resources or {},
+            "models": models,
+            "register": register,
+            "experiment_name": experiment_name,
+        }
+        | ({"objective": objective} if isinstance(objective, str) else {})
+        | ({"isolation": isolation} if isolation is not None else {})
+    )
+    return run_study(config, objective, make_display(quiet=quiet))
+
+
+def resume(
+    run_id: str,
+    objective: Objective | str | None = None,
+    space: SearchSpace | Mapping[str, Any] | None = None,
+    *,
+    engine: str | None = None,
+    executor: str | None = None,
+    n_trials: int | None = None,
+    n_jobs: int | None = None,
+    timeout: float | str | None = None,
+    steal: bool = False,
+    quiet: bool = False,
+) -> StudyResult:
+    """Go on where a study stopped: killed, interrupted, failed, or finished with too few trials.
+
+    Finished trials stay as they are. Trials that were in flight are closed as INTERRUPTED and their points are tried
+    again, as new attempts under the same numbers. All that is not given here is as the study's runs tell it.
+
+    Args:
+        run_id: The study's parent run.
+        objective: As in :func:`mltune.tune`; must be given where the study was begun with a function.
+        space: A changed space, in which all finished trials must be valid points.
+        engine: Another engine.
+        executor: Another executor.
+        n_trials: Trials in all, the old ones included; more than before extend a finished study.
+        n_jobs: Trials at once.
+        timeout: Seconds in all, those before included.
+        steal: Take the study over though its driver seems to be alive.
+        quiet: Print nothing.
+
+    Returns:
+        All trials, old and new, and the best of them. A finished study is left as it is.
+
+    Raises:
+        RequestError: The request is wrong; nothing was changed.
+        StudyFailedError: As in :func:`mltune.tune`.
+        StudyInterrupted: As in :func:`mltune.tune`.
+    """
+    options = {
+        "engine": engine,
+        "executor": executor,
+        "n_trials": n_trials,
+        "n_jobs": n_jobs,
+        "timeout": timeout,
+        "space": space,
+    }
+    changes = {key: value for key, value in options.items() if value is not None}
+    return resume_study(run_id, changes, make_display(quiet=quiet), objective=objective, steal=steal)
+
+
+def run_study(
+    config: StudyConfig, objective: Objective | str, display: Callback, folder: Path | None = None
+) -> StudyResult:
+    """Run a study; see :func:`tune`.
+
+    Args:
+        config: The study.
+        objective: A function, or ``module:function``.
+        display: Told of all that happens.
+        folder: Where the module is; by default the working folder.
+    """
+    study = resolve(config)
+    packed = pack(objective, in_process=study.executor.limits.in_process, folder=folder or ".")
+    return run_session(StudyRequest(study=study, objective=packed), display)
+
+
+def _name_of(objective: Objective | str) -> str:
+    if isinstance(objective, str):
+        return objective.rpartition(":")[2]
+    name = getattr(objective, "__name__", type(objective).__name__)
+    return "study" if name == "<lambda>" else name

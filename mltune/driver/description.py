@@ -1,0 +1,70 @@
+"""The description of a study's run: markdown that MLflow shows at the top of its page."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Sequence
+
+from mltune.config import StudyConfig
+from mltune.driver.progress import Progress
+from mltune.text import format_params, format_seconds
+from mltune.tracking.note import MARK
+from mltune.trial import FrozenTrial, TrialState
+
+_LONGEST = 600  # characters of a remark, or of the best params
+
+
+def describe(
+    *,
+    state: TrialState,
+    config: StudyConfig,
+    progress: Progress,
+    run_id: str,
+    experiment_id: str,
+    resume: str | None,
+    with_report: bool = True,
+    model: str | None = None,
+    remarks: Sequence[str] = (),
+) -> str:
+    """What a study is and how far it has come, as markdown.
+
+    Args:
+        state: What the study is, or is about to be.
+        config: The study, with nothing left open.
+        progress: How far it has come.
+        run_id: The parent run.
+        experiment_id: Its experiment.
+        resume: What to type to go on with it, or to extend it; None where that cannot be done.
+        with_report: Whether it has a report.
+        model: The address of the registered model, None where there is none.
+        remarks: What the user should know, such as what the lint found.
+    """
+    report = f"[Report](#/experiments/{experiment_id}/runs/{run_id}/artifacts/report/report.html)"
+    lines = [_head(state, progress) + (f" {report}" if state is not TrialState.RUNNING and with_report else "")]
+    if progress.best is not None:
+        lines.append(_best(progress.best, config, experiment_id))
+    lines.append(
+        f"Engine {config.engine}, algorithm {config.algorithm}, scheduler {config.scheduler}, seed {config.seed}."
+    )
+    lines += [f"- {remark[:_LONGEST]}" for remark in remarks]
+    if resume is not None:
+        more = "Extend it, for example" if state is TrialState.COMPLETE else "Go on after it was cut off"
+        lines.append(f"{more}:\n\n    {resume}")
+    if model is not None:
+        lines.append(f"Serve the best model:\n\n    mlflow models serve -m {shlex.quote(model)} --env-manager local")
+    return "\n\n".join(lines)
+
+
+def _head(state: TrialState, progress: Progress) -> str:
+    head = f"{MARK}{state}** — {progress.format_counts()}, in {format_seconds(progress.elapsed)}"
+    if state is not TrialState.RUNNING:
+        return f"{head}."
+    left = f"; about {format_seconds(progress.left)} left" if progress.left is not None else ""
+    return f"{head}{left} (as of {time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime())})."
+
+
+def _best(trial: FrozenTrial, config: StudyConfig, experiment_id: str) -> str:
+    link = f"[trial {trial.number}](#/experiments/{experiment_id}/runs/{trial.run_id})"
+    params = format_params(trial)[:_LONGEST]
+    return f"Best ({config.direction} {config.metric}): {link} with **{trial.value:g}** ({params})."

@@ -1,0 +1,125 @@
+"""Keep what a study's run shows in MLflow fresh: its description while it runs, its report at the end."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+
+from mltune._util.redaction import redact
+from mltune.driver.description import describe
+from mltune.driver.progress import Progress
+from mltune.driver.refresher import Refresher, wanted
+from mltune.driver.request import StudyRequest
+from mltune.report import LISTED, lint
+from mltune.tracking.connection import Store
+from mltune.tracking.runs import Tracker
+from mltune.trial import FrozenTrial, TrialState
+
+_EVERY = 5.0  # seconds between descriptions; the tracker writes one when it renews its lease
+
+
+class StudyPage:
+    """What a study's run shows.
+
+    Args:
+        tracker: Writes the description; its parent run is open.
+        there: The store.
+        request: The study.
+        progress: How far it has come.
+
+    Attributes:
+        warnings: What about the study is worth a look, once it has ended.
+    """
+
+    def __init__(self, tracker: Tracker, there: Store, request: StudyRequest, progress: Progress) -> None:
+        self._tracker = tracker
+        self._there = there
+        self._request = request
+        self._config = request.config
+        self._progress = progress
+        self._refresher = Refresher(there.environment) if wanted() else None
+        self.warnings: tuple[str, ...] = ()
+        self._reported = False
+        self._next = 0.0
+
+    def attend(self) -> None:
+        """Say how far the study has come; call it now and then."""
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + _EVERY
+            self.describe(TrialState.RUNNING)
+        if self._refresher is not None:
+            self._refresher.attend(self._tracker.run_id)
+
+    def cancel(self) -> None:
+        """End a report that is being made from the side."""
+        if self._refresher is not None:
+            self._refresher.cancel()
+
+    def _lint(self, trials: Sequence[FrozenTrial]) -> tuple[str, ...]:
+        config = self._config
+        listed = config.algorithm.name in LISTED
+        try:
+            return lint(trials, config.space, config.direction, initial=config.initial, enumerated=listed)
+        except Exception as error:  # a study does not fail for advice
+            return (f"lint failed: {redact(f'{type(error).__name__}: {error}')}",)
+
+    def describe(self, state: TrialState, *, model: str | None = None, remarks: Sequence[str] = ()) -> None:
+        """Have the description say that the study is in a state, the next time that the tracker writes.
+
+        Args:
+            state: The state.
+            model: The address of the registered model.
+            remarks: What the user should know, besides the warnings.
+        """
+        self._tracker.description = describe(
+            state=state,
+            config=self._config,
+            progress=self._progress,
+            run_id=self._tracker.run_id,
+            experiment_id=self._tracker.experiment_id,
+            resume=self._how_to_go_on(state),
+            with_report=self._reported,
+            model=model,
+            remarks=[redact(remark) for remark in (*remarks, *self.warnings)],
+        )
+
+    def _how_to_go_on(self, state: TrialState) -> str | None:
+        """What to type to resume the study, or to extend one that is complete; None where that cannot be done."""
+        run_id, config, progress = self._tracker.run_id, self._config, self._progress
+        if state is not TrialState.COMPLETE:
+            return self._request.resume_command(run_id)
+        budget = {}  # of what is used up as much again
+        if config.n_trials is not None and progress.done >= config.n_trials:
+            if config.algorithm.name in LISTED:
+                return None
+            budget["n_trials"] = 2 * config.n_trials
+        if config.timeout is not None and progress.elapsed >= config.timeout:
+            budget["timeout"] = math.ceil(progress.elapsed + config.timeout)
+        return self._request.resume_command(run_id, **budget)
+
+    def report(self, state: TrialState, trials: Sequence[FrozenTrial]) -> str | None:
+        """Look at a study that is about to be in a state, and make its report, unless both are off.
+
+        Args:
+            state: The state.
+            trials: Those that have ended, in the order of their numbers.
+
+        Returns:
+            What went wrong, None where nothing did.
+        """
+        if self._refresher is None:
+            return None
+        self.cancel()
+        self.warnings = self._lint(trials)
+        from mltune.report.write import write_report
+
+        try:
+            now = {"state": str(state), "elapsed_s": str(self._tracker.elapsed), **self._tracker.cost.to_tags()}
+            write_report(self._there.client, self._tracker.run_id, now=now, known=trials, warnings=self.warnings)
+            self._reported = True
+        except Exception as error:  # a study does not fail for its report
+            what = redact(f"{type(error).__name__}: {error}".partition("\n")[0])
+            return f"no report was made ({what}); make it with: mltune report {self._tracker.run_id}"
+        return None

@@ -1,0 +1,184 @@
+"""A fully resolved study request, and all that is wrong with one."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+from mltune.config import StudyConfig
+from mltune.engines import Engine, count_points, create_engine, get_engine
+from mltune.errors import MissingPackageError, RequestError
+from mltune.execution import Executor, ExecutorOptions, check_executor, get_executor
+from mltune.objective import Objective, ObjectiveRef
+from mltune.search import Search
+from mltune.tracking import tags
+from mltune.tracking.reader import StudyRecord
+from mltune.trial import Models
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resolved:
+    """A study with nothing left to defaults, and those who carry it out.
+
+    Attributes:
+        config: The study.
+        engine: Proposes.
+        executor: The class of who runs the trials.
+        notes: What the user should know of the choices that were made.
+    """
+
+    config: StudyConfig
+    engine: Engine
+    executor: type[Executor]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyRequest:
+    """All that a session needs to run a study.
+
+    Attributes:
+        study: The resolved study.
+        objective: The objective, packed.
+        past: The record of a study that is resumed, or None for a new one.
+        notes: What the user should know before it starts.
+        steal: Whether to take it from a driver that is alive.
+    """
+
+    study: Resolved
+    objective: ObjectiveRef | bytes | Objective
+    past: StudyRecord | None = None
+    notes: tuple[str, ...] = ()
+    steal: bool = False
+
+    @property
+    def config(self) -> StudyConfig:
+        """The study, with nothing left to defaults."""
+        return self.study.config
+
+    def resume_command(self, run_id: str, **budget: int) -> str | None:
+        """What to type to resume the study, with a new budget if one is given; None before there is a study."""
+        if not run_id:
+            return None
+        if isinstance(self.objective, ObjectiveRef):
+            options = (f" --{name.replace('_', '-')} {value}" for name, value in budget.items())
+            return f"mltune resume {run_id}{''.join(options)}"
+        arguments = (f", {name}={value}" for name, value in budget.items())
+        return f'mltune.resume("{run_id}", objective{"".join(arguments)})'
+
+
+def resolve(config: StudyConfig) -> Resolved:
+    """Replace all defaults of a study by values, and find those who carry it out.
+
+    Raises:
+        MissingPackageError: Packages are all that is missing.
+        RequestError: All that is wrong with it at once, across keys.
+    """
+    seed = secrets.randbelow(2**31) if config.seed is None else config.seed
+    problems = _Problems()
+    with problems:
+        tags.check_fits(config.space)
+    engine: Engine | None = None
+    with problems:
+        engine = create_engine(config.engine, _search(config, seed), config.n_trials)
+    executor = _executor(config, problems, known=engine is not None)
+    if config.models is Models.NONE and config.register_as is not None:
+        problems.add("`register` needs the best trial's model, but got `models: none`: use all or best")
+    settled: dict[str, Any] = {"seed": seed}
+    notes: list[str] = []
+    if engine is not None:
+        notes = _notes(config, engine)
+        settled |= {"algorithm": engine.search.algorithm, "initial": engine.search.initial}
+        settled["n_trials"], said = _n_trials(config, engine)
+        notes += said
+        if settled["n_trials"] is None and config.timeout is None:
+            algorithm = engine.search.algorithm.name
+            problems.add(f"`n_trials` or `timeout` must be given if the algorithm is {algorithm}")
+    problems.check()
+    assert engine is not None
+    assert executor is not None
+    return Resolved(config=config.model_copy(update=settled), engine=engine, executor=executor, notes=tuple(notes))
+
+
+class _Problems:
+    """Gathers what is wrong with a request."""
+
+    def __init__(self) -> None:
+        self._errors: list[str] = []
+        self._only_packages = True
+
+    def __enter__(self) -> None:
+        """Within the block a RequestError is one more problem, and ends the block."""
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
+        if not isinstance(error, RequestError):
+            return False
+        self._errors += [each for each in error.faults if each not in self._errors]
+        self._only_packages &= isinstance(error, MissingPackageError)
+        return True
+
+    def add(self, *errors: str) -> None:
+        self._errors += errors
+        self._only_packages &= not errors
+
+    def check(self) -> None:
+        """Raise if there was a problem."""
+        if self._errors:
+            raise (MissingPackageError if self._only_packages else RequestError)(self._errors)
+
+
+def _search(config: StudyConfig, seed: int) -> Search:
+    return Search(
+        space=config.space,
+        direction=config.direction,
+        seed=seed,
+        algorithm=config.algorithm,
+        scheduler=config.scheduler,
+        initial=config.initial,
+    )
+
+
+def _executor(config: StudyConfig, problems: _Problems, *, known: bool) -> type[Executor] | None:
+    """The executor that the study names or its engine implies, checked; None if it cannot be had."""
+    name = config.named_executor
+    if name != "inline" and config.isolation == "none":
+        problems.add(f"`isolation: none` means executor inline, but got executor {name}: drop `isolation`")
+    if name is None:
+        with problems:
+            name = get_engine(config.engine).executor
+    if name is None:
+        return None
+    with problems:
+        executor = get_executor(name)
+        problems.add(*check_executor(name, executor, executor_options(config)))
+        return executor
+    return None
+
+
+def executor_options(config: StudyConfig) -> ExecutorOptions:
+    """What the study asks of its executor."""
+    return ExecutorOptions(
+        n_jobs=config.n_jobs,
+        resources=config.resources,
+        trial_memory=config.trial_memory,
+        trial_timeout=config.trial_timeout,
+    )
+
+
+def _notes(config: StudyConfig, engine: Engine) -> list[str]:
+    algorithm = engine.search.algorithm
+    notes = [] if algorithm == config.algorithm else [f"algorithm auto is {algorithm} here"]
+    note = engine.algorithms[algorithm.name].note
+    return [*notes, note] if config.space.conditional and note else notes
+
+
+def _n_trials(config: StudyConfig, engine: Engine) -> tuple[int | None, list[str]]:
+    """How many trials there will be, or None if only a timeout limits them; and what the user should know of it."""
+    available, wanted = count_points(engine.search), config.n_trials
+    if available is None:
+        return wanted, []
+    if wanted is None or wanted <= available:
+        return min(wanted or available, available), []
+    algorithm = engine.search.algorithm.name
+    return available, [f"algorithm {algorithm} has {available} points, so n_trials is {available}, not {wanted}"]

@@ -1,0 +1,217 @@
+"""Go on with a study, from its runs alone: ``mltune.resume``, and what the command ``mltune resume`` calls."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import Any
+
+from mltune.config import StudyConfig, read_yaml, validate
+from mltune.driver.attempts import Attempts
+from mltune.driver.events import Callback
+from mltune.driver.request import Resolved, StudyRequest, resolve
+from mltune.driver.session import run_session
+from mltune.engines import Engine
+from mltune.errors import RequestError
+from mltune.objective import Objective, ObjectiveRef, pack
+from mltune.retry import answering
+from mltune.space import Params
+from mltune.study import StudyResult
+from mltune.tracking import connection, reader
+from mltune.tracking.cost import TrackingCost
+from mltune.tracking.reader import StudyRecord
+from mltune.trial import FrozenTrial, TrialState
+
+_SHOWN = 3  # old trials that a new space refuses
+_LOCAL_KEYS = ("resources", "executor", "isolation")  # what one engine has and the other has not
+
+
+def resume_study(
+    run_id: str,
+    changes: Mapping[str, Any],
+    display: Callback,
+    *,
+    objective: Objective | str | None = None,
+    file: StudyConfig | None = None,
+    folder: Path | None = None,
+    steal: bool = False,
+) -> StudyResult:
+    """Resume a study; see :func:`mltune.resume`.
+
+    Args:
+        run_id: The study's parent run.
+        changes: Keys of a study file that take the place of the recorded ones.
+        display: Told of all that happens.
+        objective: A function, or its name.
+        file: A study file: its space and its objective are used.
+        folder: Where the file is.
+        steal: Take the study over though its driver seems to be alive.
+    """
+    with connection.quiet(), connection.one_try_a_call(), answering():
+        client = connection.connect().client
+        record = reader.read_study(client, run_id)
+        recorded = read_yaml(reader.read_study_file(client, run_id), f"study.yaml of run {run_id}")
+    _leave_project_run(run_id)
+    notes = _check_free(record, steal=steal)
+    before = validate(recorded)
+    config, more = _changed(recorded, before, changes, file)
+    notes += more
+    config = _with_old_points(config, before, record)
+    study = resolve(config)
+    config, engine = study.config, study.engine
+    if (finished := _finished(record, config)) is not None:
+        display.note(f"study {run_id} is finished and was left as it is: {finished}")
+        return _result(record, config)
+    if type(engine).rebuild is Engine.rebuild:
+        engine.rebuild(())  # says why it cannot, while nothing is changed yet
+    where = [folder, record.tags.get("folder"), "."]
+    found = _objective(objective or config.objective, study, [Path(each) for each in where if each is not None])
+    request = StudyRequest(study=study, objective=found, notes=tuple(notes), past=record, steal=steal)
+    return run_session(request, display)
+
+
+def _leave_project_run(run_id: str) -> None:
+    """The run that ``mlflow run`` made must be the study's; it is no run of the objective's in any case."""
+    if os.environ.get("MLFLOW_RUN_ID", run_id) != run_id:
+        raise RequestError(
+            f"`mlflow run -e resume` must be given the study's run as --run-id too, "
+            f"or it makes a run of its own: --run-id {run_id} -P run_id={run_id}"
+        )
+    os.environ.pop("MLFLOW_RUN_ID", None)
+
+
+def _check_free(record: StudyRecord, *, steal: bool) -> list[str]:
+    lease = record.lease
+    if not record.is_driven or lease is None:
+        return []
+    driver = f"process {lease.pid} on {lease.host}"
+    if not steal:
+        raise RequestError(
+            f"a study must have no driver to be resumed, but {driver} is at work on {record.run_id}: "
+            f"stop that process, or take the study over with --steal"
+        )
+    return [f"the study was taken over from {driver}, which seemed to be alive"]
+
+
+def _changed(
+    recorded: Mapping[str, Any], before: StudyConfig, changes: Mapping[str, Any], file: StudyConfig | None
+) -> tuple[StudyConfig, list[str]]:
+    """The study as it is from now on, and what the user should know of it.
+
+    Raises:
+        RequestError: It would be another study.
+    """
+    notes: list[str] = []
+    data = dict(recorded)
+    if file is not None:
+        notes += _kept(before, file, changes)
+        data |= {"space": file.space, "objective": file.objective}
+    if changes.get("engine", before.engine) != before.engine:
+        dropped = [key for key in _LOCAL_KEYS if data.get(key) not in (None, {}, "process") and key not in changes]
+        notes += [f"`{key}` is dropped, for it was meant for engine {before.engine}" for key in dropped]
+        data = {key: value for key, value in data.items() if key not in dropped}
+    return validate({**data, **changes}), notes
+
+
+def _kept(before: StudyConfig, file: StudyConfig, changes: Mapping[str, Any]) -> list[str]:
+    """What a study file says otherwise than the record, which stays.
+
+    Raises:
+        RequestError: The values of old and new trials could not be compared.
+    """
+    for key in ("metric", "direction"):
+        if getattr(file, key) != getattr(before, key):
+            raise RequestError(
+                f"`{key}` must stay as the study has it, '{getattr(before, key)}', but the study file says "
+                f"'{getattr(file, key)}': begin a new study with `mltune run`"
+            )
+    keys = [key for key in ("algorithm", "scheduler", "engine", "n_trials", "seed") if key in file.model_fields_set]
+    other = [key for key in keys if key not in changes and str(getattr(file, key)) != str(getattr(before, key))]
+    other = [key for key in other if str(getattr(file, key)) not in ("auto", "None")]
+    kept = [f"{key} stays {getattr(before, key)}, though the study file says {getattr(file, key)}" for key in other]
+    return ["; ".join(kept)] if kept else []
+
+
+def _with_old_points(config: StudyConfig, before: StudyConfig, record: StudyRecord) -> StudyConfig:
+    """A changed space, once the finished trials are in it; a grid then goes on with the points that are left.
+
+    Raises:
+        RequestError: A finished trial would not be a point of the space.
+    """
+    attempts = Attempts(config.retries, record.attempts)
+    finished = attempts.finished()
+    wrong = [
+        (trial, faults) for trial in finished if (faults := config.space.faults(config.space.coerce(trial.params)))
+    ]
+    if wrong:
+        raise RequestError(
+            [
+                f"the space must hold all finished trials, but trial {trial.number} is not in it ({faults[0]}): "
+                f"keep what old trials need, or begin a new study with `mltune run`"
+                for trial, faults in wrong[:_SHOWN]
+            ]
+        )
+    if config.algorithm.name != "grid" or json.dumps(config.space.to_dict()) == json.dumps(before.space.to_dict()):
+        return config
+    again = [trial for trial in attempts.unfinished() if not config.space.faults(trial.params)]
+    return config.model_copy(update={"initial": _taken(config, [*finished, *again])})
+
+
+def _taken(config: StudyConfig, begun: Sequence[FrozenTrial]) -> tuple[Params, ...]:
+    """The points of a grid that has changed, up to the last number that was begun."""
+    taken = {trial.number: config.space.coerce(trial.params) for trial in begun}
+    texts = {json.dumps(point) for point in taken.values()}  # as Python compares them, 1 is True
+    rest = iter(point for point in config.space.grid() if json.dumps(point) not in texts)
+    points = (taken.get(number) or next(rest, None) for number in range(max(taken, default=-1) + 1))
+    return tuple(point for point in points if point is not None)
+
+
+def _objective(
+    objective: Objective | str | None, study: Resolved, folders: Sequence[Path]
+) -> ObjectiveRef | bytes | Objective:
+    """The objective; one by name from the first folder that has its module.
+
+    Raises:
+        RequestError: It was a function, which is not in the record.
+    """
+    if objective is None:
+        raise RequestError(
+            "the study was begun with a function, which is not in MLflow: resume it with "
+            'mltune.resume("RUN_ID", objective), or give a study file that names it with --study'
+        )
+    if not isinstance(objective, str):
+        return pack(objective, in_process=study.executor.limits.in_process)
+    module = objective.partition(":")[0].partition(".")[0]
+    has_it = (folder for folder in folders if PathFinder.find_spec(module, [str(folder.absolute())]) is not None)
+    return ObjectiveRef.parse(objective, next(has_it, folders[0]))
+
+
+def _finished(record: StudyRecord, config: StudyConfig) -> str | None:
+    """What a finished study has used up; None where the study is to go on."""
+    if record.tags.get("state") != TrialState.COMPLETE:
+        return None
+    finished = {trial.number for trial in Attempts(config.retries, record.attempts).finished()}
+    elapsed = float(record.tags.get("elapsed_s", 0.0))
+    if config.timeout is not None and elapsed >= config.timeout:
+        return f"its {config.timeout:g} s are over; a larger --timeout extends it"
+    if config.n_trials is None or any(number not in finished for number in range(config.n_trials)):
+        return None
+    return f"it has {len(finished)} trials; a larger --n-trials extends it"
+
+
+def _result(record: StudyRecord, config: StudyConfig) -> StudyResult:
+    best = record.best_trial
+    assert best is not None, "a COMPLETE study has a best trial"
+    return StudyResult(
+        run_id=record.run_id,
+        name=record.name,
+        metric=config.metric,
+        direction=config.direction,
+        state=TrialState.COMPLETE,
+        trials=record.trials,
+        best_trial=best,
+        cost=TrackingCost.from_tags(record.tags),
+    )

@@ -1,0 +1,191 @@
+"""Which Ray the trials run on: the user's, a cluster, or a private one."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import secrets
+import signal
+import socket
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import ray
+from ray._private.services import canonicalize_bootstrap_address
+from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
+
+from mltune._util.env import environment
+from mltune.errors import RequestError, first_line
+from mltune.execution.ray.reaper import MARK, Undertaker
+from mltune.messages import Setup
+from mltune.objective import ObjectiveRef
+
+_OBJECT_STORE = 100 * 2**20  # bytes; only tasks and reports pass through it
+_PROBE = 5.0  # seconds for a cluster to accept a connection
+_SHUTDOWN_GRACE = 10.0  # seconds for Ray to let go
+_STARTS = 2  # tries: Ray gives a new node 30 seconds, which a busy machine may not keep
+_LONGEST_PARENT = 24  # of the folder of Ray's sockets, whose paths may have 107 bytes
+
+
+@contextlib.contextmanager
+def connected(n_jobs: int, resources: Mapping[str, float], setup: Setup) -> Iterator[str]:
+    """Ray, and a folder for as long as it is needed.
+
+    A Ray that is there is used and left running; else there is one of our own, which nobody without its token can join.
+
+    Raises:
+        RequestError: `RAY_ADDRESS` names none that can be used.
+    """
+    with contextlib.ExitStack() as closing:
+        folder = _make_folder()
+        undertaker = Undertaker(folder)
+        closing.callback(undertaker.bury)
+        if not ray.is_initialized():
+            address = _address()
+            if address is not None:
+                closing.enter_context(_joined(address, setup))
+            else:
+                cpus = max(os.cpu_count() or 1, math.ceil(n_jobs * resources["cpu"]))
+                closing.enter_context(_private(undertaker.mark, folder, cpus))
+        yield folder
+
+
+def check_room(resources: Mapping[str, float]) -> None:
+    """Refuse a trial that no node can hold; it would wait for ever.
+
+    Raises:
+        RequestError: No node is large enough.
+    """
+    names = {"cpu": "CPU", "gpu": "GPU", "memory": "memory"}
+    nodes = [
+        node["Resources"]
+        for node in ray.nodes()  # type: ignore[no-untyped-call]
+        if node["Alive"]
+    ]
+    if not any(all(node.get(names[name], 0.0) >= value for name, value in resources.items()) for node in nodes):
+        there = {name: max((node.get(key, 0.0) for node in nodes), default=0.0) for name, key in names.items()}
+        raise RequestError(
+            f"`resources` must fit on one node of the Ray cluster, but got {dict(resources)} where the most is {there}"
+        )
+
+
+def within(seconds: float, call: Callable[[], Any]) -> None:
+    """Call something of Ray's, and leave it to itself when it takes longer: a cluster may have stopped to answer."""
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    thread.join(seconds)
+
+
+def python_path() -> str:
+    """Where other processes on this machine find modules."""
+    return os.pathsep.join(folder or os.getcwd() for folder in sys.path)
+
+
+def _make_folder() -> str:
+    short = len(tempfile.gettempdir()) <= _LONGEST_PARENT
+    return tempfile.mkdtemp(prefix="mltune-", dir=None if short else "/tmp")
+
+
+def _address() -> str | None:
+    """The cluster that `RAY_ADDRESS` names, None for a Ray of our own.
+
+    Raises:
+        RequestError: It cannot be used.
+    """
+    given = os.environ.get("RAY_ADDRESS")
+    if given in (None, "", "local"):
+        return None
+    if "://" in given:
+        raise RequestError(
+            f"`RAY_ADDRESS` must be HOST:PORT or auto, but got '{given}': run mltune on a node of the cluster, or "
+            "submit it there as a Ray job"
+        )
+    try:
+        address = str(canonicalize_bootstrap_address(given))
+        host, _, port = address.rpartition(":")
+        socket.create_connection((host.strip("[]"), int(port)), _PROBE).close()
+    except (OSError, ValueError) as error:
+        raise RequestError(
+            f"`RAY_ADDRESS` must name a running Ray cluster, but at '{given}' there is none ({first_line(error)}): "
+            "start one or unset the variable"
+        ) from None
+    return address
+
+
+@contextlib.contextmanager
+def _joined(address: str, setup: Setup) -> Iterator[None]:
+    """A cluster; the objective's folder travels there, without what is never code.
+
+    Raises:
+        RequestError: It does not let us in.
+    """
+    runtime_env: dict[str, Any] = {"env_vars": {"PYTHONPATH": python_path()}}
+    if isinstance(setup.objective, ObjectiveRef):
+        runtime_env["working_dir"] = setup.objective.folder
+        runtime_env["excludes"] = [".git", ".venv", "mlruns", "mlartifacts", "*.db"]
+    with contextlib.ExitStack() as closing:
+        try:
+            closing.enter_context(_ray(address=address, runtime_env=runtime_env))
+        except Exception as error:
+            raise RequestError(
+                f"the Ray cluster at {address} must let mltune in, but it does not ({first_line(error)}): check "
+                "`RAY_ADDRESS`, `RAY_AUTH_TOKEN` and its version of Ray"
+            ) from error
+        yield
+
+
+@contextlib.contextmanager
+def _private(mark: str, folder: str, cpus: int) -> Iterator[None]:
+    """A Ray of our own, with a token of its own."""
+    variables = {
+        MARK: mark,
+        "PYTHONPATH": python_path(),
+        "RAY_AUTH_MODE": None,  # unset, Ray asks for a token
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+    }
+    options = {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": _OBJECT_STORE, "_temp_dir": folder}
+    try:
+        with environment(variables):
+            _forget_token()
+            with _ray(tries=_STARTS, address="local", **options):
+                yield
+    finally:
+        _forget_token()
+
+
+def _forget_token() -> None:
+    """Have Ray read its settings anew, and the token when it needs it."""
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
+
+
+@contextlib.contextmanager
+def _ray(*, tries: int = 1, **arguments: Any) -> Iterator[None]:
+    """``ray.init``, quietly, and without the SIGTERM handler that it installs; at the end ``ray.shutdown``."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        try:
+            _init(tries, arguments)
+        finally:
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, handler)
+        yield
+    finally:
+        within(_SHUTDOWN_GRACE, ray.shutdown)
+
+
+def _init(tries: int, arguments: Mapping[str, Any]) -> None:
+    for left in reversed(range(tries)):
+        try:
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, **arguments)
+        except Exception:
+            if left == 0:
+                raise
+            within(_SHUTDOWN_GRACE, ray.shutdown)
+        else:
+            return

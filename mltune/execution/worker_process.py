@@ -1,0 +1,121 @@
+"""A worker's process, as the driver sees it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Mapping
+from multiprocessing.connection import Connection
+
+from mltune._util.processes import MARK
+from mltune.errors import ObjectiveError
+from mltune.messages import Died, Setup, Task
+
+_BOOT = "import sys; sys.path[:] = eval(sys.argv[1]); from mltune.worker.main import main; main(*sys.argv[2:])"
+_END_GRACE = 5.0  # seconds for the supervisor to end what the worker started
+
+
+class WorkerProcess:
+    """A worker, from its start to its end; it waits for a setup first.
+
+    Attributes:
+        process: The worker's supervisor, which ends as the worker did.
+        connection: The channel.
+        mark: What all of the worker's descendants carry in their environment.
+        ready: Whether the objective is loaded.
+        task: What it runs, or will run once it is ready.
+    """
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.mark = uuid.uuid4().hex
+        self.ready = False
+        self.task: Task | None = None
+        self._started = 0.0
+        self._crash = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115, it is open until the end
+        ours, theirs = socket.socketpair()
+        with theirs:
+            fds = (theirs.fileno(), self._crash.fileno())
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", _BOOT, repr(sys.path), *map(str, (os.getpid(), *fds))],
+                pass_fds=fds,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                env={**environment, MARK: self.mark},
+            )
+        self.connection = Connection(ours.detach())
+
+    def send(self, message: Setup | Task | tuple[int, bool]) -> None:
+        with contextlib.suppress(ConnectionError):  # it died; reading from it will say so
+            self.connection.send(message)
+
+    def run(self, task: Task) -> None:
+        """Run a task, now or once the worker is ready."""
+        self.task = task
+        if self.ready:
+            self._crash.seek(0)  # the worker's place in it, too
+            self._crash.truncate()
+            self._started = time.monotonic()
+            self.send(task)
+
+    def await_ready(self) -> None:
+        """Wait until the objective is loaded, and run the task that waits for it.
+
+        Raises:
+            ObjectiveError: It could not be loaded.
+            EOFError, OSError: The worker died.
+        """
+        refusal: ObjectiveError | None = self.connection.recv()
+        if refusal is not None:
+            raise refusal
+        self.ready = True
+        if self.task is not None:
+            self.run(self.task)
+
+    def running_for(self) -> float:
+        """Seconds since the worker was given its task; 0 if it has none, or is not ready."""
+        return time.monotonic() - self._started if self.ready and self.task is not None else 0.0
+
+    def has_ended(self, within: float = 0.0) -> bool:
+        """Whether the process is gone, or goes within so many seconds; its children may hold the channel open."""
+        try:
+            self.process.wait(within)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def ask_to_leave(self) -> None:
+        """Let an idle worker leave on its own, and a busy one be ended, without waiting for it."""
+        if self.task is None:
+            self.connection.close()
+        else:
+            self.process.terminate()
+
+    def end(self, grace: float = 0.0) -> Died:
+        """End the worker and what it started; how it ended, and where its last task stood if it crashed.
+
+        Args:
+            grace: Seconds for it to leave on its own.
+        """
+        self.connection.close()
+        if not self.has_ended(grace):
+            self.process.terminate()
+            if not self.has_ended(_END_GRACE):
+                self.process.kill()
+        with self._crash as file:
+            file.seek(0)
+            return Died(f"the worker {_how(self.process.wait())}", file.read().decode(errors="replace"))
+
+
+def _how(status: int) -> str:
+    if status >= 0:
+        return f"exited with status {status}"
+    with contextlib.suppress(ValueError):  # a real-time signal has no name
+        return f"was killed by {signal.Signals(-status).name}"
+    return f"was killed by signal {-status}"

@@ -1,0 +1,19 @@
+"""The search space and its parameters; both ends of every range are included, on every engine."""
+
+from __future__ import annotations
+
+from mltune.space.parameters import Categorical, Float, Int, Parameter, Params, Value, same
+from mltune.space.space import NAME_RULE, SearchSpace, is_name
+
+__all__ = [
+    "NAME_RULE",
+    "Categorical",
+    "Float",
+    "Int",
+    "Parameter",
+    "Params",
+    "SearchSpace",
+    "Value",
+    "is_name",
+    "same",
+]

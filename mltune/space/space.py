@@ -1,0 +1,220 @@
+"""The search space: what may vary, between which ends, and under which conditions.
+
+Both ends of every range are included, on every engine.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
+from graphlib import CycleError, TopologicalSorter
+from posixpath import normpath
+from typing import Any
+
+from mltune.errors import SpaceError, nearest
+from mltune.space.parameters import KINDS, Categorical, Float, Int, Parameter, Params, Value, same, spell
+
+__all__ = ["Categorical", "Float", "Int", "Parameter", "Params", "SearchSpace", "Value", "same"]
+
+_NAME = re.compile(r"[\w][\w.\-:/ ]*")
+_MAX_NAME = 250  # MLflow's limit for a param key
+_MAX_GRID = 100_000
+
+
+NAME_RULE = (
+    f"at most {_MAX_NAME} letters, digits and _ - . : / or space, and a plain path where it has a / (MLflow's rule)"
+)
+
+
+def is_name(name: object) -> bool:
+    """Whether MLflow takes it as the name of a param or metric."""
+    return isinstance(name, str) and bool(_NAME.fullmatch(name)) and len(name) <= _MAX_NAME and normpath(name) == name
+
+
+class SearchSpace(Mapping[str, Parameter]):
+    """Parameters by name, parents before the parameters that depend on them.
+
+    Args:
+        parameters: Each a :class:`Float`, :class:`Int`, :class:`Categorical`, or the same as plain data,
+            as a study file has it: ``{"type": "int", "low": 1, "high": 8}``.
+
+    Raises:
+        SpaceError: All faults of the space at once, each with the parameter's name.
+
+    >>> space = SearchSpace({"solver": Categorical(["adam", "sgd"]),
+    ...                      "momentum": Float(0.0, 0.9, when={"solver": ["sgd"]})})
+    >>> space.faults({"solver": "adam"})
+    []
+    """
+
+    def __init__(self, parameters: Mapping[str, Parameter | Mapping[str, Any]]) -> None:
+        if not isinstance(parameters, Mapping):
+            raise SpaceError(f"the space must map names to parameters, but got {parameters!r}")
+        faults: list[str] = [] if parameters else ["the space must hold at least one parameter, but it is empty"]
+        built: dict[str, Parameter] = {}
+        for name, given in parameters.items():
+            faults += [] if is_name(name) else [f"a parameter's name must be {NAME_RULE}, but got {name!r}"]
+            try:
+                built[str(name)] = given if isinstance(given, Parameter) else _from_dict(given)
+            except SpaceError as error:
+                faults += [f"space.{name}: {fault}" for fault in error.faults]
+        faults += [f for name in built for f in _when_faults(name, built, set(map(str, parameters)))]
+        order, cycle = _order(built)
+        if faults + cycle:
+            raise SpaceError(faults + cycle)
+        self._parameters = {name: built[name] for name in order}
+
+    def __getitem__(self, name: str) -> Parameter:
+        return self._parameters[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parameters)
+
+    def __len__(self) -> int:
+        return len(self._parameters)
+
+    def __repr__(self) -> str:
+        return f"SearchSpace({self._parameters!r})"
+
+    @property
+    def conditional(self) -> tuple[str, ...]:
+        """The names of the parameters that exist only under a condition."""
+        return tuple(name for name, parameter in self.items() if parameter.when)
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """Plain data that :class:`SearchSpace` reads back."""
+        return {name: parameter.to_dict() for name, parameter in self.items()}
+
+    def active(self, name: str, params: Params) -> bool:
+        """Whether the parameter exists, given its parents' values in ``params``."""
+        when = self[name].when or {}
+        return all(
+            parent in params and any(same(params[parent], value) for value in allowed)
+            for parent, allowed in when.items()
+        )
+
+    def at(self, fractions: Sequence[float]) -> dict[str, Value]:
+        """The point at the given fraction of each parameter, inactive ones left out.
+
+        Args:
+            fractions: One per parameter, in the space's order, each from 0 to 1.
+        """
+        point: dict[str, Value] = {}
+        for (name, parameter), u in zip(self.items(), fractions, strict=True):
+            if self.active(name, point):
+                point[name] = parameter.at(u)
+        return point
+
+    def sample(self, rng: random.Random) -> dict[str, Value]:
+        """A point drawn at random."""
+        return self.at([rng.random() for _ in self])
+
+    def coerce(self, point: Params) -> dict[str, Value]:
+        """The point in the space's order, whole numbers as floats where a Float wants them."""
+        known = {name: self[name].coerce(point[name]) for name in self if name in point}
+        return known | {name: value for name, value in point.items() if name not in known}
+
+    def faults(self, point: Params) -> list[str]:
+        """What is wrong with a point: unknown, missing, inactive or impossible values."""
+        faults = [f"'{name}' is not in the space; {nearest(name, self)}" for name in point if name not in self]
+        for name, parameter in self.items():
+            if not self.active(name, point):
+                if name in point:
+                    faults.append(f"'{name}' is given, but exists only when {_spell_when(parameter)}")
+            elif name not in point:
+                faults.append(f"'{name}' is missing; it must be {spell(parameter)}")
+            elif not parameter.contains(point[name]):
+                faults.append(f"'{name}' must be {spell(parameter)}, but got {point[name]!r}")
+        return faults
+
+    def grid(self) -> list[dict[str, Value]]:
+        """Every point once, the last parameter changing fastest.
+
+        Raises:
+            SpaceError: A parameter's values cannot be listed, or the points are too many.
+        """
+        endless = [name for name, parameter in self.items() if parameter.count is None]
+        if endless:
+            raise SpaceError(
+                [
+                    f"`grid` needs a Categorical, Int or Float with `step`, but '{name}' is {spell(self[name])}: "
+                    f"give it a `step` or choose another algorithm"
+                    for name in endless
+                ]
+            )
+        points: list[dict[str, Value]] = [{}]
+        for name, parameter in self.items():
+            active = sum(self.active(name, point) for point in points)
+            if len(points) + active * ((parameter.count or 1) - 1) > _MAX_GRID:
+                raise SpaceError(f"the grid must have at most {_MAX_GRID:,} points, but with '{name}' it has more")
+            values = parameter.grid() or []
+            points = list(itertools.chain.from_iterable(self._extend(point, name, values) for point in points))
+        return points
+
+    def _extend(self, point: dict[str, Value], name: str, values: list[Value]) -> list[dict[str, Value]]:
+        return [point | {name: value} for value in values] if self.active(name, point) else [point]
+
+
+def _from_dict(given: Any) -> Parameter:
+    if not isinstance(given, Mapping):
+        raise SpaceError(f"must be a mapping such as {{type: float, low: 0, high: 1}}, but got {given!r}")
+    kind = str(given.get("type"))
+    if kind not in KINDS:
+        got = "it is missing" if "type" not in given else f"got {kind!r}; {nearest(kind, KINDS)}"
+        raise SpaceError(f"`type` must be one of {', '.join(KINDS)}, but {got}")
+    cls = KINDS[kind]
+    known = [f.name for f in fields(cls)]
+    required = ["choices"] if cls is Categorical else ["low", "high"]
+    arguments = {str(key): value for key, value in given.items() if key != "type"}
+    faults = [f"unknown key '{key}'; {nearest(key, known)}" for key in arguments if key not in known]
+    faults += [f"`{key}` is missing" for key in required if key not in arguments]
+    if all(key in arguments for key in required):
+        try:
+            parameter = cls(**{key: value for key, value in arguments.items() if key in known})
+        except SpaceError as error:
+            faults += error.faults
+    if faults:
+        raise SpaceError(faults)
+    return parameter
+
+
+def _when_faults(name: str, parameters: Mapping[str, Parameter], given: set[str]) -> list[str]:
+    faults = []
+    for parent, allowed in (parameters[name].when or {}).items():
+        if parent not in given:
+            faults.append(f"space.{name}: `when` names '{parent}', which is not in the space; {nearest(parent, given)}")
+        elif parent in parameters:
+            impossible = [v for v in allowed if not parameters[parent].contains(v)]
+            faults += [
+                f"space.{name}: `when.{parent}` must hold values of '{parent}' "
+                f"({spell(parameters[parent])}), but got {value!r}"
+                for value in impossible
+            ]
+    return faults
+
+
+def _order(parameters: Mapping[str, Parameter]) -> tuple[list[str], list[str]]:
+    """The names with parents first, otherwise as given; and the fault if there is a cycle."""
+    graph = {name: [p for p in parameter.when or {} if p in parameters] for name, parameter in parameters.items()}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return [], [f"`when` must not form a cycle, but got {' -> '.join(reversed(error.args[1]))}"]
+    order: list[str] = []
+
+    def visit(name: str) -> None:
+        if name not in order:
+            for parent in graph[name]:
+                visit(parent)
+            order.append(name)
+
+    for name in parameters:
+        visit(name)
+    return order, []
+
+
+def _spell_when(parameter: Parameter) -> str:
+    return " and ".join(f"{parent} is one of {list(allowed)}" for parent, allowed in (parameter.when or {}).items())

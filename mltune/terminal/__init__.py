@@ -1,0 +1,1 @@
+"""What the terminal shows: a study while it runs, and tables."""

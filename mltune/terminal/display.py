@@ -1,0 +1,172 @@
+"""What a study prints while it runs: a live panel on a terminal or in a notebook, elsewhere a line per trial."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from importlib.util import find_spec
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+from urllib.parse import quote, urlencode
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from mltune._util.redaction import redact
+from mltune.driver.events import Callback
+from mltune.driver.progress import Progress
+from mltune.text import format_params, format_seconds, format_states, format_trial
+from mltune.trial import Direction, FrozenTrial, TrialState
+
+if TYPE_CHECKING:
+    from mltune.config import StudyConfig
+    from mltune.study import StudyResult
+
+
+def make_display(*, quiet: bool = False) -> Callback:
+    """The display that suits standard output."""
+    console = _Console(quiet=quiet, highlight=False, emoji=False, soft_wrap=True)
+    live = console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
+    return _Panel(console) if live and not quiet else _Lines(console)
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """A reader that has seen enough (``| head``) does not end the study."""
+        self.quiet = True
+
+
+class _Lines:
+    """One plain line per finished trial."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._config: StudyConfig | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        pass
+
+    def study_started(self, config: StudyConfig, run_id: str, notes: Sequence[str], progress: Progress) -> None:
+        self._config = config
+        trials = f"{config.n_trials} trials" if config.n_trials is not None else "trials until the timeout"
+        self._print(
+            f"study {config.name}: {trials}, engine {config.engine}, algorithm {config.algorithm}, "
+            f"scheduler {config.scheduler}, seed {config.seed}, run {run_id}"
+        )
+        if progress.done:
+            self._print(f"resumed: {progress.done} trials are finished")
+        for note in notes:
+            self.note(note)
+
+    def note(self, text: str) -> None:
+        self._print(f"note: {text}")
+
+    def trial_changed(self, trial: FrozenTrial) -> None:
+        if trial.state is not TrialState.RUNNING:
+            self._print(format_trial(trial))
+
+    def study_completed(self, result: StudyResult) -> None:
+        best = result.best_trial
+        self._print(format_states(result.trials))
+        self._print(f"best: trial {best.number} with {result.metric} = {best.value:g} ({format_params(best)})")
+        self._print(str(result.cost))
+        for warning in result.warnings:
+            self._print(f"warning: {warning}")
+        if result.registration is not None:
+            self._print(str(result.registration))
+            if result.registration.fault is None:
+                self._print(f"load it: mlflow.pyfunc.load_model('{result.registration.uri}')")
+
+    def study_ended(self, run_id: str, tracking_uri: str, experiment_id: str) -> None:
+        for line in where(run_id, tracking_uri, experiment_id, self._config):
+            self._print(line)
+
+    def _print(self, line: str) -> None:
+        self._console.print(redact(line), markup=False)
+
+
+class _Panel(_Lines):
+    """A bar, the best trial so far and the rates, below the lines of failed trials."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._progress: Progress | None = None
+        self._name = ""
+        self._live = Live(console=console, get_renderable=self.panel, refresh_per_second=4)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._stop()
+
+    def study_started(self, config: StudyConfig, run_id: str, notes: Sequence[str], progress: Progress) -> None:
+        super().study_started(config, run_id, notes, progress)
+        self._name, self._progress = config.name, progress
+        self._live.start(refresh=True)
+
+    def trial_changed(self, trial: FrozenTrial) -> None:
+        if trial.state is TrialState.FAILED:
+            self._print(format_trial(trial))
+
+    def study_completed(self, result: StudyResult) -> None:
+        self._stop()
+        super().study_completed(result)
+
+    def _stop(self) -> None:
+        if self._live.is_started:
+            self._live.refresh()  # in a notebook rich leaves the panel as it was at its last tick
+            self._live.stop()
+
+    def panel(self) -> Group:
+        """What stands below the lines; empty before the study has begun."""
+        progress = self._progress
+        if progress is None:
+            return Group()
+        bar = Table.grid(padding=(0, 1))
+        trials = progress.n_trials
+        total, done = (trials, progress.done) if trials is not None else (progress.timeout, progress.elapsed)
+        bar.add_row(Text(self._name, style="bold"), ProgressBar(total, done, width=40), progress.format_counts())
+        lines: list[RenderableType] = [bar, Text(f"  {_format_pace(progress)}")]
+        if progress.best is not None:
+            best = f"  best {progress.best.value:g} (trial {progress.best.number}: {format_params(progress.best)})"
+            lines.append(Text(best, no_wrap=True, overflow="ellipsis"))
+        return Group(*lines)
+
+
+def _format_pace(progress: Progress) -> str:
+    """What runs, how fast trials end, and how long it will take."""
+    running = sorted(progress.running)
+    parts = [f"running {', '.join(map(str, running[:8]))}{', …' if len(running) > 8 else ''}"] if running else []
+    if (rate := progress.per_second) is not None:
+        parts.append(f"{rate:.1f} trials/s" if rate >= 1 else f"{60 * rate:.1f} trials/min")
+    parts.append(f"{format_seconds(progress.elapsed)} so far")
+    if (left := progress.left) is not None:
+        parts.append(f"about {format_seconds(left)} left")
+    return " · ".join(parts)
+
+
+def where(run_id: str, tracking_uri: str, experiment_id: str, config: StudyConfig | None) -> list[str]:
+    """Where a study and its trials are to be seen: links where a server runs, else what to type.
+
+    MLflow shows the trials as a flat list, the best first, where they are sorted by a metric.
+    """
+    trials = f"tags.`mltune.study` = '{run_id}'"
+    if not tracking_uri.startswith(("http://", "https://")):
+        serve = f"mlflow ui --backend-store-uri {shlex.quote(redact(tracking_uri))}"
+        return [
+            f"view: {serve}   (experiment {experiment_id}, run {run_id})",
+            f"compare its trials: search the runs for {trials}",
+        ]
+    home = f"{redact(tracking_uri).rstrip('/')}/#/experiments/{experiment_id}"
+    query = {"searchFilter": trials}
+    if config is not None:
+        ascending = str(config.direction is Direction.MINIMIZE).lower()
+        query |= {"orderByKey": f"metrics.`{config.metric}`", "orderByAsc": ascending}
+    return [
+        f"view: {home}/runs/{run_id}",
+        f"compare its trials: {home}/runs?{urlencode(query, quote_via=quote)}",
+    ]

@@ -1,0 +1,156 @@
+"""What the terminal shows of studies and engines: tables for people, plain data for machines."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Group
+from rich.table import Table
+
+from mltune.text import format_params, format_states
+from mltune.trial import FrozenTrial, TrialState, is_finite
+
+if TYPE_CHECKING:
+    from mltune.engines import EngineInfo
+    from mltune.report.view import View
+    from mltune.tracking.reader import StudyHead, StudyRecord
+
+
+def study_table(view: View, top: int) -> Group:
+    """A study's summary, and its trials from the best to those without a value.
+
+    Args:
+        view: The study.
+        top: How many trials are shown.
+    """
+    record, tags = view.record, view.record.tags
+    head = f"study {record.name}: {_format_state(record)}, {tags['direction']} {tags['metric']}"
+    how = f"engine {tags['engine']}, algorithm {tags['algorithm']}, scheduler {tags['scheduler']}, seed {tags['seed']}"
+    lines = [head, how] + ([f"reason: {tags['reason']}"] if "reason" in tags else [])
+    if view.trials:
+        lines.append(format_states(view.trials))
+    if best := record.best_trial:
+        lines.append(f"best: trial {best.number} with {best.value:g} ({format_params(best)}), run {best.run_id}")
+    if importances := view.importances:
+        lines.append("importances: " + ", ".join(f"{name} {share:.0%}" for name, share in importances.items()))
+    if failures := view.failures:
+        lines.append("failures: " + ", ".join(f"{count} {reason}" for reason, count in failures.items()))
+    lines += [f"warning: {warning}" for warning in view.warnings]
+    table = Table("trial", "state", "value", "seconds", "params", box=box.SIMPLE)
+    for trial in view.ranked[:top]:
+        table.add_row(*_row(trial))
+    if len(view.trials) > top:
+        lines.append(f"{top} of {len(view.trials)} trials (--top shows more):")
+    return Group(*lines, table)
+
+
+def study_data(view: View) -> dict[str, Any]:
+    """The same as plain data, with all trials in the order of their numbers."""
+    record, tags = view.record, view.record.tags
+    best = record.best_trial
+    return {
+        "run_id": record.run_id,
+        "experiment_id": record.experiment_id,
+        "name": record.name,
+        "state": tags.get("state"),
+        "driven": record.is_driven,
+        "reason": tags.get("reason"),
+        **{name: tags[name] for name in ("metric", "direction", "engine", "algorithm", "scheduler")},
+        "seed": int(tags["seed"]),
+        "elapsed_s": float(tags["elapsed_s"]) if "elapsed_s" in tags else None,
+        "states": Counter(str(trial.state) for trial in view.trials),
+        "best": _trial_data(best) if best is not None else None,
+        "importances": view.importances,
+        "failures": view.failures,
+        "warnings": list(view.warnings),
+        "trials": [_trial_data(trial) for trial in view.trials],
+    }
+
+
+def list_table(studies: Sequence[StudyHead]) -> Table:
+    """A line a study."""
+    table = Table(box=box.SIMPLE)
+    table.add_column("run", no_wrap=True, min_width=32)
+    for column in ("study", "state", "best", "begun"):
+        table.add_column(column, overflow="fold")
+    for study in studies:
+        tags = study.tags
+        best = f"{tags.get('metric')} {float(tags['best_value']):g}" if "best_value" in tags else ""
+        begun = time.strftime("%m-%d %H:%M", time.localtime(study.started))
+        table.add_row(study.run_id, study.name, study.state, best, begun)
+    return table
+
+
+def list_data(studies: Iterable[StudyHead]) -> list[dict[str, Any]]:
+    """The same as plain data; ``started`` is in seconds since 1970."""
+    return [
+        {
+            "run_id": study.run_id,
+            "name": study.name,
+            "experiment": study.experiment,
+            "state": study.tags.get("state"),
+            "started": study.started,
+            "metric": study.tags.get("metric"),
+            "direction": study.tags.get("direction"),
+            "best_value": float(study.tags["best_value"]) if "best_value" in study.tags else None,
+            "best_run_id": study.tags.get("best_run_id"),
+            "engine": study.tags.get("engine"),
+            "algorithm": study.tags.get("algorithm"),
+        }
+        for study in studies
+    ]
+
+
+def engine_table(engines: Iterable[EngineInfo]) -> Table:
+    """What each engine offers; a missing one with what to type."""
+    table = Table("engine", "algorithms", "schedulers", "installed", box=box.SIMPLE)
+    for engine in engines:
+        table.add_row(
+            engine.name,
+            ", ".join(engine.algorithms),
+            ", ".join(engine.schedulers),
+            "yes" if engine.installed else engine.remedy,
+        )
+    return table
+
+
+def _format_state(record: StudyRecord) -> str:
+    """The state, and what to type where a study can be resumed."""
+    state = record.tags.get("state", "UNKNOWN")
+    if state == TrialState.COMPLETE or record.is_driven:
+        return state
+    gone = ", but its driver is gone" if state == TrialState.RUNNING else ""
+    by_name = "folder" in record.tags
+    how = f"mltune resume {record.run_id}" if by_name else f'mltune.resume("{record.run_id}", objective)'
+    return f"{state}{gone} (resume with: {how})"
+
+
+def _trial_data(trial: FrozenTrial) -> dict[str, Any]:
+    return {
+        "number": trial.number,
+        "attempt": trial.attempt,
+        "state": str(trial.state),
+        "reason": str(trial.reason) if trial.reason else None,
+        "value": _finite(trial.value),
+        "params": dict(trial.params),
+        "metrics": {name: _finite(value) for name, value in trial.metrics.items()},
+        "duration_s": trial.duration,
+        "run_id": trial.run_id,
+    }
+
+
+def _finite(value: float | None) -> float | None:
+    """JSON has no NaN and no infinity."""
+    return value if is_finite(value) else None
+
+
+def _row(trial: FrozenTrial) -> tuple[str, ...]:
+    state = f"{trial.state} ({trial.reason})" if trial.reason else str(trial.state)
+    value = "" if trial.value is None else f"{trial.value:g}"
+    seconds = "" if trial.duration is None else f"{trial.duration:.1f}"
+    number = f"{trial.number}" if trial.attempt == 1 else f"{trial.number} (attempt {trial.attempt})"
+    return (number, state, value, seconds, format_params(trial))

@@ -1,0 +1,275 @@
+"""Read a study back from its runs."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from mlflow import MlflowClient
+from mlflow.entities import Experiment, Metric, Run
+from mlflow.exceptions import MlflowException
+
+from mltune._util.redaction import cause
+from mltune.errors import RequestError
+from mltune.retry import is_transient
+from mltune.tracking.lease import Lease
+from mltune.tracking.tags import ALL_STEPS, own_tags
+from mltune.trial import DURATION, Direction, FrozenTrial, Reason, TrialState, best_of
+
+_PAGE = 5000
+_READERS = 4  # calls at once; a database's pool holds five connections
+_LARGEST = 1.7976931348623157e308  # what MLflow's database keeps of infinity
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """A study as its runs tell it.
+
+    Attributes:
+        tags: The parent run's ``mltune.*`` tags, without the prefix.
+        attempts: All attempts at each trial, in their order; by number, in the order of the numbers.
+        steps: The steps at which a run reported the study's metric, None for all that it has; by run, without those
+            that did not report.
+        created: When a run was made, in seconds since 1970; by run.
+        ended: When it was closed, likewise; without those that are open.
+    """
+
+    run_id: str
+    experiment_id: str
+    name: str
+    tags: Mapping[str, str]
+    attempts: Mapping[int, Sequence[FrozenTrial]]
+    steps: Mapping[str, Sequence[int] | None]
+    created: Mapping[str, float]
+    ended: Mapping[str, float]
+
+    @property
+    def trials(self) -> tuple[FrozenTrial, ...]:
+        """The last attempt at each trial, in the order of the numbers."""
+        return tuple(attempts[-1] for attempts in self.attempts.values())
+
+    @property
+    def best_trial(self) -> FrozenTrial | None:
+        """The COMPLETE trial with the best value, None where there is none."""
+        return best_of(self.trials, Direction(self.tags["direction"]))
+
+    @property
+    def lease(self) -> Lease | None:
+        """Who drives the study, or did when it was last heard of."""
+        return Lease.parse(self.tags.get("lease"))
+
+    @property
+    def is_driven(self) -> bool:
+        """Whether a driver is at work on the study."""
+        return is_driven(self.run_id, self.tags)
+
+
+def is_driven(run_id: str, tags: Mapping[str, str]) -> bool:
+    """Whether a driver is at work on a study that has these tags."""
+    lease = Lease.parse(tags.get("lease"))
+    return tags.get("state") == "RUNNING" and lease is not None and lease.is_held(run_id)
+
+
+def read_study(client: MlflowClient, run_id: str) -> StudyRecord:
+    """Read a study and all its trials, without their reports.
+
+    Raises:
+        RequestError: There is no such run, or it is no study.
+    """
+    parent = parent_run(client, run_id)
+    runs = [run for run in trial_runs(client, parent) if "params" in own_tags(run)]
+    attempts: dict[int, list[FrozenTrial]] = {}
+    for trial in sorted(map(_frozen, runs), key=lambda trial: (trial.number, trial.attempt)):
+        attempts.setdefault(trial.number, []).append(trial)
+    steps = {run.info.run_id: _steps(own_tags(run)["steps"]) for run in runs if "steps" in own_tags(run)}
+    created = {run.info.run_id: run.info.start_time / 1000 for run in runs}
+    ended = {run.info.run_id: run.info.end_time / 1000 for run in runs if run.info.end_time}
+    head = (run_id, parent.info.experiment_id, parent.info.run_name, own_tags(parent))
+    return StudyRecord(*head, attempts, steps, created, ended)
+
+
+def parent_run(client: MlflowClient, run_id: str) -> Run:
+    """The parent run of a study.
+
+    Raises:
+        RequestError: There is no such run, it is no study, or it is deleted.
+    """
+    try:
+        parent = client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        raise RequestError(
+            f"the run id must name a study's run, but there is no run '{run_id}' in this store"
+        ) from cause(error)
+    if own_tags(parent).get("kind") != "study":
+        raise RequestError(f"the run id must name a study's run, but run '{run_id}' is no mltune study")
+    if parent.info.lifecycle_stage != "active":
+        raise RequestError(f"study {run_id} is deleted: restore it (`mlflow runs restore --run-id {run_id}`)")
+    return parent
+
+
+def read_study_file(client: MlflowClient, run_id: str) -> str:
+    """The artifact ``study.yaml`` of a study.
+
+    Raises:
+        RequestError: It is not there.
+    """
+    with TemporaryDirectory(prefix="mltune-") as folder:
+        try:
+            return Path(client.download_artifacts(run_id, "study.yaml", folder)).read_text(encoding="utf-8")
+        except Exception as error:  # what a cloud's library raises, or that it is not there
+            if is_transient(error):
+                raise
+            raise RequestError(
+                f"study {run_id} cannot be resumed, for it has no artifact study.yaml: "
+                f"it was killed before it began, or its artifacts are out of reach from here"
+            ) from cause(error)
+
+
+def read_reports(client: MlflowClient, record: StudyRecord, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Trials of a study with their ``reports``; one call for each trial that made some."""
+
+    def with_reports(trial: FrozenTrial) -> FrozenTrial:
+        run_id = str(trial.run_id)
+        if run_id not in record.steps:
+            return trial
+        history = client.get_metric_history(run_id, record.tags["metric"])
+        return replace(trial, reports=_reports(history, record.steps[run_id]))
+
+    with ThreadPoolExecutor(_READERS) as readers:
+        return list(readers.map(with_reports, trials))
+
+
+def trial_runs(client: MlflowClient, parent: Run) -> Iterator[Run]:
+    """All runs of a study's trials, oldest first."""
+    return search_all(client, [parent.info.experiment_id], f"tags.`mltune.study` = '{parent.info.run_id}'")
+
+
+def search_all(client: MlflowClient, experiments: Sequence[str], which: str) -> Iterator[Run]:
+    """The active runs of some experiments that a filter finds, oldest first: later ones do not shift the pages."""
+    token = None
+    while True:
+        with _no_search_for_cycles():
+            page = client.search_runs(
+                list(experiments),
+                which,
+                max_results=_PAGE,
+                order_by=["attributes.start_time ASC"],
+                page_token=token,
+            )
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+@contextlib.contextmanager
+def _no_search_for_cycles() -> Iterator[None]:
+    """For a page, a hundred thousand objects, Python would search as long again as it takes to make them."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()
+
+
+@dataclass(frozen=True)
+class StudyHead:
+    """A study in a list.
+
+    Attributes:
+        started: Seconds since 1970.
+        tags: As in :class:`StudyRecord`.
+    """
+
+    run_id: str
+    name: str
+    experiment: str
+    started: float
+    tags: Mapping[str, str]
+
+    @property
+    def state(self) -> str:
+        """The recorded state, with a word where the driver is gone."""
+        state = self.tags.get("state", "UNKNOWN")
+        gone = state == "RUNNING" and not is_driven(self.run_id, self.tags)
+        return f"{state}, but its driver is gone" if gone else state
+
+
+def list_studies(client: MlflowClient, experiment: str | None = None) -> list[StudyHead]:
+    """The studies of an experiment, or of all of them, the latest first.
+
+    Raises:
+        RequestError: There is no such experiment.
+    """
+    experiments = {str(each.experiment_id): each.name for each in _experiments(client)}
+    if experiment is not None:
+        experiments = {key: name for key, name in experiments.items() if name == experiment}
+        if not experiments:
+            raise RequestError(f"the experiment must exist, but there is no active one named '{experiment}'")
+    runs = search_all(client, list(experiments), "tags.`mltune.kind` = 'study'") if experiments else iter(())
+    heads = [
+        StudyHead(
+            run.info.run_id,
+            run.info.run_name,
+            experiments[run.info.experiment_id],
+            run.info.start_time / 1000,
+            own_tags(run),
+        )
+        for run in runs
+    ]
+    return heads[::-1]
+
+
+def _experiments(client: MlflowClient) -> Iterator[Experiment]:
+    token = None
+    while True:
+        page = client.search_experiments(page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _frozen(run: Run) -> FrozenTrial:
+    tags = own_tags(run)
+    metrics = {name: _unclipped(value) for name, value in run.data.metrics.items()}
+    duration = metrics.pop(DURATION, None)
+    return FrozenTrial(
+        number=int(tags["number"]),
+        attempt=int(tags["attempt"]),
+        params=json.loads(tags["params"]),
+        seed=int(tags["seed"]),
+        state=TrialState(tags["state"]),
+        value=float(tags["value"]) if "value" in tags else None,
+        metrics=metrics,
+        run_id=run.info.run_id,
+        reason=Reason(tags["reason"]) if "reason" in tags else None,
+        duration=duration,
+    )
+
+
+def _steps(tag: str) -> list[int] | None:
+    return None if tag == ALL_STEPS else json.loads(tag)
+
+
+def _reports(history: Iterable[Metric], steps: Sequence[int] | None) -> dict[int, float]:
+    """Step to value, in the order of the steps, without what user code or the end of the trial logged later."""
+    first: dict[int, float] = {}
+    for metric in sorted(history, key=lambda metric: (metric.step, metric.timestamp)):
+        first.setdefault(metric.step, _unclipped(metric.value))
+    return {step: first[step] for step in (first if steps is None else steps) if step in first}
+
+
+def _unclipped(value: float) -> float:
+    return math.copysign(math.inf, value) if abs(value) >= _LARGEST else value

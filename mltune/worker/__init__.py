@@ -1,0 +1,1 @@
+"""All that runs beside user code, in the process of a worker."""

@@ -1,0 +1,126 @@
+"""A worker process of the local executor: one objective after the other, until the driver is gone.
+
+The main thread reads the driver's messages, so that it notices the driver's end while user code runs
+in a thread of its own; whatever the user's code started is ended by the worker's supervisor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import gc
+import importlib
+import os
+import queue
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING, Any
+
+from mltune.errors import ObjectiveError
+from mltune.messages import Reported, Setup, Task
+from mltune.worker.supervisor import fork_worker
+
+if TYPE_CHECKING:
+    from mltune.worker.runner import Runner
+
+_EXIT_GRACE = 2.0  # seconds that exit handlers and user threads get once the driver has closed the channel
+
+
+def load_runner(setup: Setup, report: Callable[[Reported], bool], dump_to: int) -> Runner:
+    """Make this process a worker, and load the objective.
+
+    Args:
+        setup: What is the same for all trials.
+        report: Sends a report to the driver and returns whether the trial is to stop.
+        dump_to: The file descriptor for the traceback of an objective that hangs and holds the GIL.
+
+    Raises:
+        ObjectiveError: The objective cannot be loaded here.
+    """
+    from mltune.worker import attach
+    from mltune.worker.runner import Runner
+
+    for name, value in setup.environment.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+    attach.prepare_worker()
+    return Runner(setup, report, dump_to)
+
+
+class _Channel:
+    """The connection to the driver; user threads may share it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.answers: dict[int, queue.SimpleQueue[bool]] = {}  # by trial: one that left a thread behind gets no other's
+        self._lock = threading.Lock()
+
+    def send(self, message: Any) -> None:
+        with self._lock:
+            self.connection.send(message)
+
+    def report(self, reported: Reported) -> bool:
+        answers = self.answers.setdefault(reported.number, queue.SimpleQueue())
+        self.send(reported)
+        return answers.get()
+
+
+def main(*numbers: str) -> None:
+    """Serve the driver.
+
+    Args:
+        numbers: The driver's pid, and the file descriptors of the channel and for the traceback of a crash.
+    """
+    driver, socket, crash = map(int, numbers)
+    fork_worker(driver, keep=(socket, crash))
+    for fd in (socket, crash):
+        os.set_inheritable(fd, False)
+    faulthandler.enable(crash)
+    channel = _Channel(Connection(socket))
+    with contextlib.suppress(EOFError, ConnectionError):
+        _serve(channel, crash)
+    timer = threading.Timer(_EXIT_GRACE, _kill_group)
+    timer.daemon = True
+    timer.start()
+    gc.freeze()  # Python looks for cycles at its end: a second, after MLflow
+    sys.exit(0)
+
+
+def _serve(channel: _Channel, crash: int) -> None:
+    importlib.import_module("mltune.worker.runner")  # and so MLflow, which takes seconds, while the driver prepares
+    setup: Setup = channel.connection.recv()
+    try:
+        runner = load_runner(setup, channel.report, crash)
+    except ObjectiveError as error:
+        channel.send(error)
+        return
+    channel.send(None)
+    busy = threading.Event()
+
+    def run(task: Task) -> None:
+        ended = runner.run(task)
+        busy.clear()
+        channel.send(ended)
+
+    try:
+        while True:
+            message: Task | tuple[int, bool] = channel.connection.recv()
+            if isinstance(message, tuple):
+                number, stop = message
+                channel.answers[number].put(stop)
+            else:
+                busy.set()
+                threading.Thread(target=run, args=(message,), daemon=True).start()
+    except (EOFError, ConnectionError):
+        if busy.is_set():
+            _kill_group()
+
+
+def _kill_group() -> None:
+    os.killpg(0, signal.SIGKILL)
