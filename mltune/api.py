@@ -69,7 +69,7 @@ def tune(
         store_timeout: Seconds for which results wait in memory while the tracking store does not answer.
         seed: Makes a study with ``n_jobs=1`` repeatable; drawn and recorded by default.
         initial: Points to try first.
-        resources: Per trial, for an engine that places trials: ``{"cpu": 1, "gpu": 0.5}``.
+        resources: Per trial, for an executor that places trials: ``{"cpu": 1, "gpu": 0.5}``.
         executor: Who runs the trials: ``local`` (worker processes of this machine), ``inline`` (this process, for
             debugging), ``ray``, or a plugin's name; by default what the engine implies: ``ray`` for engine ``ray``,
             else ``local``.

@@ -40,6 +40,11 @@ def make_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
 def copy_store(source: Path, folder: Path) -> str:
     """Copy an MLflow database and the artifacts beside it to another folder; the copy's address."""
     shutil.copytree(source, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*", "*.db-*"))
+    return move_store(source, folder)
+
+
+def move_store(source: Path, folder: Path) -> str:
+    """Have a store that stands in another folder now find its artifacts there; its address."""
     database = folder / "mlflow.db"
     with closing(sqlite3.connect(database)) as connection, connection:
         for table, columns in _PLACES.items():

@@ -85,7 +85,7 @@ def await_charts(report: FrameLocator | Page) -> None:
 
 def test_the_study_page(seen: Seen) -> None:
     with page(seen.browser, height=700) as window:
-        window.goto(link(seen.said, "look at it"))
+        window.goto(link(seen.said, "view"))
         close_assistant(window)
         best = window.get_by_role("link", name=re.compile(r"^trial \d+$"))
         best.wait_for()
@@ -99,7 +99,7 @@ def test_the_study_page(seen: Seen) -> None:
 
 def test_the_report_is_drawn_without_network(seen: Seen, tmp_path: Path) -> None:
     with page(seen.browser, height=1000) as window:
-        window.goto(link(seen.said, "look at it"))
+        window.goto(link(seen.said, "view"))
         close_assistant(window)
         with window.expect_popup() as opened:
             window.get_by_role("link", name="Report", exact=True).click()

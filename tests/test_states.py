@@ -70,7 +70,7 @@ def test_what_may_happen_to_the_driver(
         assert [outcome(run) for run in runs if number(run) not in cut] == [COMPLETE]
         assert outcome(client.get_run(study)) == cut_off
         log = drivers.log.read_text()
-        assert ("was interrupted by" in log) == (f"go on with: mltune resume {study}" in log) == is_heard
+        assert ("was interrupted by" in log) == (f"resume with: mltune resume {study}" in log) == is_heard
         assert "Traceback" not in log
         check_workers_are_gone(drivers.folder)
 

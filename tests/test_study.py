@@ -477,7 +477,7 @@ def test_the_inline_executor_runs_in_this_process(client: MlflowClient) -> None:
     assert seen == [os.getpid()] * 3
     assert all(run.data.metrics["inside"] == 1.0 for run in children(client, result.run_id))
     assert of_this_process() == before
-    with pytest.raises(RequestError, match="one trial at a time"):
+    with pytest.raises(RequestError, match="executor inline runs 1 trial at a time, but got n_jobs=2"):
         tune(objective, executor="inline", n_jobs=2)
 
 
@@ -560,7 +560,7 @@ def test_failures_at_the_start_are_forgiven_by_a_success(client: MlflowClient) -
         ({"algorithm": "manual", "n_trials": None}, "initial"),
         ({"initial": [{"x": 2.0, "kind": "a"}]}, "'x' must be a float from 0.0 to 1.0, but got 2.0"),
         ({"n_trials": None}, "`n_trials` or `timeout` must be given"),
-        ({"resources": {"cpu": 1}}, "use engine ray"),
+        ({"resources": {"cpu": 1}}, "use executor ray"),
         ({"register": "a:b"}, "`register`"),
         ({"metric": "../x"}, "`metric` must be at most 250 letters"),
         ({"space": {"x": Categorical(["a" * 5000, "b"]), "y": Categorical(["c" * 3000])}}, "the longest has 8,"),

@@ -82,7 +82,7 @@ def resolve(config: StudyConfig) -> Resolved:
     engine: Engine | None = None
     with problems:
         engine = create_engine(config.engine, _search(config, seed), config.n_trials)
-    executor = _executor(config, problems, known=engine is not None)
+    executor = _executor(config, problems)
     if config.models is Models.NONE and config.register_as is not None:
         problems.add("`register` needs the best trial's model, but got `models: none`: use all or best")
     settled: dict[str, Any] = {"seed": seed}
@@ -98,7 +98,10 @@ def resolve(config: StudyConfig) -> Resolved:
     problems.check()
     assert engine is not None
     assert executor is not None
-    return Resolved(config=config.model_copy(update=settled), engine=engine, executor=executor, notes=tuple(notes))
+    settled["executor"], executor_class = executor
+    return Resolved(
+        config=config.model_copy(update=settled), engine=engine, executor=executor_class, notes=tuple(notes)
+    )
 
 
 class _Problems:
@@ -139,21 +142,27 @@ def _search(config: StudyConfig, seed: int) -> Search:
     )
 
 
-def _executor(config: StudyConfig, problems: _Problems, *, known: bool) -> type[Executor] | None:
+def _executor(config: StudyConfig, problems: _Problems) -> tuple[str, type[Executor]] | None:
     """The executor that the study names or its engine implies, checked; None if it cannot be had."""
     name = config.named_executor
     if name != "inline" and config.isolation == "none":
         problems.add(f"`isolation: none` means executor inline, but got executor {name}: drop `isolation`")
-    if name is None:
-        with problems:
-            name = get_engine(config.engine).executor
+    name = name or implied_executor(config.engine)
     if name is None:
         return None
     with problems:
         executor = get_executor(name)
         problems.add(*check_executor(name, executor, executor_options(config)))
-        return executor
+        return name, executor
     return None
+
+
+def implied_executor(engine: str) -> str | None:
+    """The executor of a study that names none, or None if the engine cannot be had."""
+    try:
+        return get_engine(engine).executor
+    except RequestError:
+        return None
 
 
 def executor_options(config: StudyConfig) -> ExecutorOptions:

@@ -1,4 +1,4 @@
-"""Go on with a study, from its runs alone: ``mltune.resume``, and what the command ``mltune resume`` calls."""
+"""Resume a study from its runs alone: what may change, and what may not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from mltune.config import StudyConfig, read_yaml, validate
 from mltune.driver.attempts import Attempts
 from mltune.driver.events import Callback
-from mltune.driver.request import Resolved, StudyRequest, resolve
+from mltune.driver.request import Resolved, StudyRequest, implied_executor, resolve
 from mltune.driver.session import run_session
 from mltune.engines import Engine
 from mltune.errors import RequestError
@@ -26,7 +26,6 @@ from mltune.tracking.reader import StudyRecord
 from mltune.trial import FrozenTrial, TrialState
 
 _SHOWN = 3  # old trials that a new space refuses
-_LOCAL_KEYS = ("resources", "executor", "isolation")  # what one engine has and the other has not
 
 
 def resume_study(
@@ -105,15 +104,26 @@ def _changed(
         RequestError: It would be another study.
     """
     notes: list[str] = []
-    data = dict(recorded)
+    data = {**recorded, "executor": before.named_executor, "isolation": None}
     if file is not None:
         notes += _kept(before, file, changes)
         data |= {"space": file.space, "objective": file.objective}
-    if changes.get("engine", before.engine) != before.engine:
-        dropped = [key for key in _LOCAL_KEYS if data.get(key) not in (None, {}, "process") and key not in changes]
-        notes += [f"`{key}` is dropped, for it was meant for engine {before.engine}" for key in dropped]
-        data = {key: value for key, value in data.items() if key not in dropped}
+    data["executor"], kept_place = place(before, changes)
+    if not kept_place and data.pop("resources", None):
+        notes.append("`resources` is dropped: it was meant for the executor that the study had")
     return validate({**data, **changes}), notes
+
+
+def place(before: StudyConfig, changes: Mapping[str, Any]) -> tuple[str | None, bool]:
+    """Choose the executor, and say whether it is the one that the study had.
+
+    Another engine brings the executor that it implies, unless the study named one that its own engine does not imply.
+    """
+    was = before.named_executor or implied_executor(before.engine)
+    named = changes.get("executor", before.named_executor)
+    if "executor" not in changes and "engine" in changes and was == (implied_executor(before.engine) or was):
+        named = None
+    return named, was == (named or implied_executor(changes.get("engine", before.engine)))
 
 
 def _kept(before: StudyConfig, file: StudyConfig, changes: Mapping[str, Any]) -> list[str]:
@@ -128,7 +138,11 @@ def _kept(before: StudyConfig, file: StudyConfig, changes: Mapping[str, Any]) ->
                 f"`{key}` must stay as the study has it, '{getattr(before, key)}', but the study file says "
                 f"'{getattr(file, key)}': begin a new study with `mltune run`"
             )
-    keys = [key for key in ("algorithm", "scheduler", "engine", "n_trials", "seed") if key in file.model_fields_set]
+    keys = [
+        key
+        for key in ("algorithm", "scheduler", "engine", "executor", "n_trials", "seed")
+        if key in file.model_fields_set
+    ]
     other = [key for key in keys if key not in changes and str(getattr(file, key)) != str(getattr(before, key))]
     other = [key for key in other if str(getattr(file, key)) not in ("auto", "None")]
     kept = [f"{key} stays {getattr(before, key)}, though the study file says {getattr(file, key)}" for key in other]

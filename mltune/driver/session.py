@@ -265,6 +265,7 @@ class _Session:
         config, objective = self._config, self._request.objective
         return {
             "engine": config.engine,
+            "executor": str(config.executor),
             "algorithm": str(config.algorithm),
             "scheduler": str(config.scheduler),
             "metric": config.metric,

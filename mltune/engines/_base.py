@@ -86,7 +86,7 @@ class Engine(ABC):
         Raises:
             RequestError: The engine cannot.
         """
-        raise RequestError(f"engine {type(self).__name__} cannot go on with a study: resume it on engine optuna")
+        raise RequestError(f"engine {type(self).__name__} cannot resume a study: use engine optuna")
 
 
 class AskTellEngine(Engine):

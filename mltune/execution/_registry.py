@@ -32,7 +32,7 @@ def check_executor(name: str, executor: type[Executor], options: ExecutorOptions
     limits, errors = executor.limits, []
     if limits.max_jobs is not None and options.n_jobs > limits.max_jobs:
         errors.append(
-            f"executor {name} runs at most {limits.max_jobs} trial at a time, but got n_jobs={options.n_jobs}: "
+            f"executor {name} runs {limits.max_jobs} trial at a time, but got n_jobs={options.n_jobs}: "
             f"set it to {limits.max_jobs}, or use executor local"
         )
     if options.resources and not limits.places:

@@ -13,7 +13,7 @@ from mltune import Trial
 from mltune.errors import ObjectiveError
 from mltune.execution.local import LocalExecutor
 from mltune.messages import Ended, Raised, Reported, Returned
-from mltune.objective import ObjectiveRef, load_objective
+from mltune.objective import ObjectiveRef, load
 from tests.execution.helpers import run, send, task, wait_for
 
 pytestmark = pytest.mark.processes
@@ -114,6 +114,6 @@ def test_an_objective_that_cannot_be_imported(
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.delitem(sys.modules, "faulty_objective", raising=False)
     with pytest.raises(ObjectiveError) as caught:
-        load_objective(ObjectiveRef("faulty_objective", "train", str(tmp_path)))
+        load(ObjectiveRef("faulty_objective", "train", str(tmp_path)))
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -22,7 +22,7 @@ from mltune.errors import RequestError
 from mltune.execution import ExecutorLostError, ExecutorOptions
 from mltune.execution.ray.executor import RayExecutor
 from mltune.messages import Died, Ended, Returned, TimedOut
-from tests.engines.test_ray import run, setup, task
+from tests.execution.test_ray import run, setup, task
 from tests.servers import RAY_VARIABLES
 
 pytestmark = pytest.mark.alone
@@ -129,8 +129,8 @@ import sys
 from mltune.execution.ray.executor import RayExecutor
 from mltune.errors import RequestError
 from mltune.execution import ExecutorOptions
-from tests.engines.test_ray import setup, task
-from tests.engines.test_ray_faults import objective
+from tests.execution.test_ray import setup, task
+from tests.execution.test_ray_faults import objective
 executor = RayExecutor(ExecutorOptions(n_jobs=1))
 executor.start(setup(objective))
 executor.submit(task(0, what="stand until told", folder=sys.argv[1]))

@@ -26,7 +26,7 @@ from mltune import Categorical, Float, Int, RequestError, TrialState
 from mltune.tracking.lease import Lease
 from tests.drivers import Drivers, has_begun, trials_begun, wait_for
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SPACE = {"x": Float(0.0, 1.0), "kind": Categorical(["a", "b"])}
 
 Objective = Callable[[mltune.Trial], Any]

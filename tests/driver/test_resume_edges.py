@@ -15,6 +15,8 @@ from mlflow.entities import Run, ViewType
 
 import mltune
 from mltune import Categorical, Float
+from mltune.config import validate
+from mltune.driver.resume import place
 from mltune.engines import Engine
 from mltune.engines.optuna import OptunaEngine
 from mltune.tracking.lease import Lease
@@ -134,7 +136,7 @@ def test_an_engine_that_cannot_go_on_is_refused_before_anything_is_changed(
     before = client.get_run(study).data.tags
     found = EntryPoint("forgetful", f"{__name__}:Forgetful", "mltune.engines")
     monkeypatch.setattr("mltune.plugins.entry_points", lambda group: [found])
-    with pytest.raises(mltune.RequestError, match="engine Forgetful cannot go on with a study"):
+    with pytest.raises(mltune.RequestError, match="engine Forgetful cannot resume a study"):
         mltune.resume(study, lambda trial: 1.0, engine="forgetful", n_trials=9, quiet=True)
     assert client.get_run(study).data.tags == before
 
@@ -215,3 +217,32 @@ def test_a_renewal_that_was_under_way_does_not_undo_a_steal(client: MlflowClient
     lease = Lease.parse(client.get_run(study).data.tags["mltune.lease"])
     assert lease is not None
     assert lease.same_driver(Lease.mine())
+
+
+def test_the_executor_stays_where_another_engine_does_not_bring_its_own(client: MlflowClient) -> None:
+    def objective(trial: mltune.Trial) -> float:
+        return float(trial.params["x"])
+
+    study = tune(objective).run_id
+    mltune.resume(study, objective, engine="ray", n_trials=5, quiet=True)
+    tags = client.get_run(study).data.tags
+    assert (tags["mltune.engine"], tags["mltune.executor"]) == ("ray", "inline")
+
+
+@pytest.mark.parametrize(
+    ("before", "changes", "after"),
+    [
+        ({}, {"engine": "ray"}, (None, False)),
+        ({"executor": "local"}, {"engine": "ray"}, (None, False)),
+        ({"executor": "ray"}, {"engine": "ray"}, ("ray", True)),
+        ({"engine": "ray", "executor": "ray"}, {"engine": "optuna"}, (None, False)),
+        ({"engine": "ray", "executor": "inline"}, {"engine": "optuna"}, ("inline", True)),
+        ({"isolation": "none"}, {"engine": "ray"}, ("inline", True)),
+        ({"isolation": "none"}, {"executor": "local"}, ("local", False)),
+        ({"engine": "unknown"}, {"engine": "optuna"}, (None, False)),
+        ({}, {"n_jobs": 2}, (None, True)),
+    ],
+)
+def test_where_a_resumed_study_runs(before: Any, changes: Any, after: tuple[str | None, bool]) -> None:
+    given = {"name": "moved", "direction": "minimize", "space": {"x": {"type": "float", "low": 0.0, "high": 1.0}}}
+    assert place(validate(given | before), changes) == after

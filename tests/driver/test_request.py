@@ -1,0 +1,121 @@
+"""A request is resolved, or all that is wrong with it is told at once, across keys."""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint
+from typing import Any
+
+import pytest
+import yaml
+
+from mltune.config import validate
+from mltune.driver.request import Resolved, resolve
+from mltune.errors import MissingPackageError, RequestError
+from mltune.execution.inline import InlineExecutor
+from mltune.execution.local import LocalExecutor
+
+
+def ask(**keys: Any) -> Resolved:
+    given = {"name": "asked", "direction": "minimize", "space": {"x": {"type": "float", "low": 0.0, "high": 1.0}}}
+    return resolve(validate(given | {"n_trials": 3} | keys))
+
+
+def errors(**keys: Any) -> list[str]:
+    with pytest.raises(RequestError) as caught:
+        ask(**keys)
+    return list(caught.value.faults)
+
+
+def test_all_that_contradicts_is_told_at_once() -> None:
+    assert errors(
+        executor="inline",
+        n_jobs=2,
+        resources={"cpu": 1},
+        trial_timeout=5,
+        trial_memory="2GiB",
+        models="none",
+        register="best",
+        n_trials=None,
+        algorithm={"name": "tpe", "n_startup": 3},
+        scheduler="asah",
+        initial=[{"x": 2.0}],
+    ) == [
+        "algorithm tpe has no option 'n_startup'; did you mean 'n_startup_trials'?",
+        "engine optuna has no scheduler 'asah'; did you mean 'asha'? It has: asha, hyperband, median, none",
+        "initial[0]: 'x' must be a float from 0.0 to 1.0, but got 2.0",
+        "executor inline runs 1 trial at a time, but got n_jobs=2: set it to 1, or use executor local",
+        "`resources` needs an executor that places trials, but executor inline does not, and got {'cpu': 1.0}: "
+        "use executor ray, or drop it",
+        "`trial_timeout` needs an executor that can end a trial, but executor inline cannot: drop one of them",
+        "`trial_memory` needs an executor that can end a trial, but executor inline cannot: drop one of them",
+        "`register` needs the best trial's model, but got `models: none`: use all or best",
+    ]
+
+
+def test_a_study_without_an_end_is_told_beside_the_rest() -> None:
+    assert errors(n_trials=None, models="none", register="best") == [
+        "`register` needs the best trial's model, but got `models: none`: use all or best",
+        "`n_trials` or `timeout` must be given if the algorithm is tpe",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("keys", "executor", "name"),
+    [
+        ({}, LocalExecutor, "local"),
+        ({"executor": "inline"}, InlineExecutor, "inline"),
+        ({"isolation": "none"}, InlineExecutor, "inline"),
+        ({"isolation": "process"}, LocalExecutor, "local"),
+        ({"engine": "ray", "executor": "inline"}, InlineExecutor, "inline"),
+    ],
+)
+def test_the_executor_is_named_or_implied(keys: dict[str, Any], executor: type, name: str) -> None:
+    study = ask(**keys)
+    assert study.executor is executor
+    assert study.config.executor == name
+    recorded = yaml.safe_load(study.config.to_yaml())
+    assert (recorded["executor"], "isolation" in recorded) == (name, False)
+
+
+def test_engine_ray_implies_executor_ray() -> None:
+    assert ask(engine="ray").config.executor == ask(executor="ray").config.executor == "ray"
+
+
+def test_an_earlier_key_that_contradicts_the_executor() -> None:
+    assert errors(isolation="none", executor="local") == [
+        "`isolation: none` means executor inline, but got executor local: drop `isolation`"
+    ]
+
+
+def test_an_unknown_executor_is_answered_with_the_nearest_name() -> None:
+    assert errors(executor="inlin", engine="optnua") == [
+        "unknown engine 'optnua'; did you mean 'optuna'?",
+        "unknown executor 'inlin'; did you mean 'inline'?",
+    ]
+
+
+def test_an_executor_is_found_by_its_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = EntryPoint("mine", f"{__name__}:Mine", "mltune.executors")
+    monkeypatch.setattr("mltune.plugins.entry_points", lambda group: [entry] if group == entry.group else [])
+    assert ask(executor="mine").executor is Mine
+
+
+def test_where_packages_are_all_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mltune.plugins.importable", lambda package: package not in ("ray", "torch"))
+    with pytest.raises(MissingPackageError) as caught:
+        ask(executor="ray", algorithm="gp")
+    assert caught.value.faults == (
+        "algorithm gp needs torch: pip install torch",
+        "executor 'ray' needs ray: pip install \"ray[tune]\"",
+    )
+    assert not isinstance(_raised(engine="ray", n_jobs=1, models="none", register="best"), MissingPackageError)
+
+
+class Mine(InlineExecutor):
+    """An executor of somebody else's."""
+
+
+def _raised(**keys: Any) -> RequestError:
+    with pytest.raises(RequestError) as caught:
+        ask(**keys)
+    return caught.value
