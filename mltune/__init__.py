@@ -14,9 +14,11 @@ from mltune.trial import Direction, FrozenTrial, Reason, Trial, TrialState
 
 if TYPE_CHECKING:
     from mltune.api import resume, tune
+    from mltune.driver.events import Callback
     from mltune.study import StudyResult
 
 __all__ = [
+    "Callback",
     "Categorical",
     "Direction",
     "Float",
@@ -36,7 +38,7 @@ __all__ = [
     "tune",
 ]
 
-_LAZY = {"StudyResult": "study", "resume": "api", "tune": "api"}  # they import mlflow
+_LAZY = {"Callback": "driver.events", "StudyResult": "study", "resume": "api", "tune": "api"}  # they import mlflow
 
 
 def __getattr__(name: str) -> Any:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from mltune.config import StudyConfig, validate
-from mltune.driver.events import Callback
+from mltune.driver.events import Callback, Callbacks
 from mltune.driver.request import StudyRequest, resolve
 from mltune.driver.resume import resume_study
-from mltune.driver.session import run_session
+from mltune.driver.run import run_session
+from mltune.errors import RequestError
 from mltune.objective import Objective, pack
 from mltune.space import Params, SearchSpace
 from mltune.study import StudyResult
@@ -46,6 +47,7 @@ def tune(
     models: Models | Literal["all", "best", "none"] = "all",
     register: str | None = None,
     experiment_name: str | None = None,
+    callbacks: Sequence[Callback] = (),
     quiet: bool = False,
 ) -> StudyResult:
     """Search for the best hyperparameters; every trial becomes a nested MLflow run.
@@ -78,6 +80,7 @@ def tune(
             beaten trials are deleted, but not registered ones), or ``none``.
         register: Register the best model under this name, with the alias ``champion``.
         experiment_name: The MLflow experiment; by default the active one.
+        callbacks: Told of trials that start and end, of each new best one, and of the study's end.
         quiet: Print nothing.
 
     Returns:
@@ -116,7 +119,7 @@ def tune(
         | ({"objective": objective} if isinstance(objective, str) else {})
         | ({"isolation": isolation} if isolation is not None else {})
     )
-    return run_study(config, objective, make_display(quiet=quiet))
+    return run_study(config, objective, _callback(callbacks, quiet=quiet))
 
 
 def resume(
@@ -130,6 +133,7 @@ def resume(
     n_jobs: int | None = None,
     timeout: float | str | None = None,
     steal: bool = False,
+    callbacks: Sequence[Callback] = (),
     quiet: bool = False,
 ) -> StudyResult:
     """Go on where a study stopped: killed, interrupted, failed, or finished with too few trials.
@@ -147,6 +151,7 @@ def resume(
         n_jobs: Trials at once.
         timeout: Seconds in all, those before included.
         steal: Take the study over though its driver seems to be alive.
+        callbacks: As in :func:`mltune.tune`.
         quiet: Print nothing.
 
     Returns:
@@ -166,23 +171,29 @@ def resume(
         "space": space,
     }
     changes = {key: value for key, value in options.items() if value is not None}
-    return resume_study(run_id, changes, make_display(quiet=quiet), objective=objective, steal=steal)
+    return resume_study(run_id, changes, _callback(callbacks, quiet=quiet), objective=objective, steal=steal)
 
 
 def run_study(
-    config: StudyConfig, objective: Objective | str, display: Callback, folder: Path | None = None
+    config: StudyConfig, objective: Objective | str, callback: Callback, folder: Path | None = None
 ) -> StudyResult:
     """Run a study; see :func:`tune`.
 
     Args:
         config: The study.
         objective: A function, or ``module:function``.
-        display: Told of all that happens.
+        callback: Told of all that happens.
         folder: Where the module is; by default the working folder.
     """
     study = resolve(config)
     packed = pack(objective, in_process=study.executor.limits.in_process, folder=folder or ".")
-    return run_session(StudyRequest(study=study, objective=packed), display)
+    return run_session(StudyRequest(study=study, objective=packed), callback)
+
+
+def _callback(callbacks: Sequence[Callback], *, quiet: bool) -> Callback:
+    if wrong := [each for each in callbacks if not isinstance(each, Callback)]:
+        raise RequestError(f"`callbacks` must hold instances of mltune.Callback, but got {wrong[0]!r}")
+    return Callbacks([make_display(quiet=quiet), *callbacks])
 
 
 def _name_of(objective: Objective | str) -> str:

@@ -1,12 +1,14 @@
-"""What travels between the driver and those who run objectives."""
+"""What travels: tasks and messages between driver and executor, events from the tracker, decisions of the engine."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 
 from mltune.objective import Objective, ObjectiveRef
 from mltune.space import Params
+from mltune.trial import FrozenTrial
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,3 +121,47 @@ class Ended:
 
 
 Message = Reported | Ended
+
+
+class Decision(Enum):
+    """What a scheduler answers to a report."""
+
+    CONTINUE = "continue"
+    STOP = "stop"
+
+
+@dataclass(frozen=True)
+class RunOpened:
+    """The run of an attempt exists in the store."""
+
+    number: int
+    attempt: int
+    run_id: str
+
+
+@dataclass(frozen=True)
+class RunClosed:
+    """The end of a trial's attempt is stored, and its run closed."""
+
+    trial: FrozenTrial
+
+
+@dataclass(frozen=True)
+class StoreDown:
+    """The tracking store does not answer; what is to be written waits in memory."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return f"the tracking store does not answer, results wait in memory: {self.reason}"
+
+
+@dataclass(frozen=True)
+class StoreUp:
+    """The tracking store answers again."""
+
+    def __str__(self) -> str:
+        return "the tracking store answers again"
+
+
+Event = RunOpened | RunClosed | StoreDown | StoreUp

@@ -51,13 +51,13 @@ mltune.resume("{study}")
 
 KILL_LATER = """
 import os, signal, threading
-from mltune.driver.loop import StudyDriver
-first = StudyDriver.next_number
+from mltune.driver.loop import Loop
+first = Loop.run
 def armed(self):
-    StudyDriver.next_number = first
+    Loop.run = first
     threading.Timer({delay}, os.kill, (os.getpid(), signal.SIGKILL)).start()
     return first(self)
-StudyDriver.next_number = armed
+Loop.run = armed
 """
 
 KILL_SOON = """

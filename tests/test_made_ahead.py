@@ -14,6 +14,7 @@ from mlflow.entities import ViewType
 
 import mltune
 from mltune import StudyFailedError, Trial, TrialState
+from mltune._util.timing import Timing
 from tests.drivers import wait_for
 
 SPACE = {"x": mltune.Float(0, 1)}
@@ -76,7 +77,7 @@ def test_the_best_is_named_once_it_is_stored(client: MlflowClient, monkeypatch: 
 
 
 def test_mlflow_shows_how_long_the_trial_took(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mltune.driver.loop._SHORT", math.inf)  # however slow this machine is
+    monkeypatch.setattr("mltune._util.timing.TIMING", Timing(short_trial=math.inf))  # however slow this machine is
 
     def objective(trial: Trial) -> float:
         if trial.number == 1:

@@ -42,8 +42,9 @@ def train(trial):
 """
 
 MAIN = """
-import mltune.cli, mltune.driver.loop
-mltune.driver.loop._SIGNAL_GRACE = 600.0
+import mltune.cli
+from mltune._util import timing
+timing.TIMING = timing.Timing(signal_grace=600.0)
 mltune.cli.main({arguments})
 """
 

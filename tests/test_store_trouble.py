@@ -20,6 +20,7 @@ from mlflow.entities import Run, ViewType
 from sklearn.dummy import DummyRegressor
 
 import mltune
+from mltune._util.timing import Timing
 from mltune.cli import main
 from mltune.errors import StudyFailedError
 from mltune.tracking.lease import Lease
@@ -226,7 +227,7 @@ def test_every_call_goes_wrong_in_every_way(
     proxy: Proxy, server: tuple[str, Server], experiment: str, begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mltune.tracking.writer.delays", lambda: itertools.repeat(0.02))
-    monkeypatch.setattr("mltune.tracking.runs.RENEWED_EVERY", 0.2)  # which gets the run
+    monkeypatch.setattr("mltune._util.timing.TIMING", Timing(renew_every=0.2))  # which gets the run
     Path("go").touch()
     client = MlflowClient(server[0])
     often = [each for way in WAYS for each in (way, well)]
@@ -350,7 +351,7 @@ def test_a_study_that_cannot_be_written_stops_and_goes_on_later(
     mends: Act,
     says: str,
 ) -> None:
-    monkeypatch.setattr("mltune.tracking.runs.RENEWED_EVERY", 1.0)
+    monkeypatch.setattr("mltune._util.timing.TIMING", Timing(renew_every=1.0))
     client = MlflowClient(server[0])
     study = begin(store_timeout=2)
     closed = "tags.`mltune.kind` = 'trial' AND attributes.status = 'FINISHED'"
@@ -523,7 +524,7 @@ def test_mlflows_retries_are_turned_down_for_the_driver_only(
 def test_a_study_that_was_taken_over_is_left_alone(
     client: MlflowClient, begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mltune.tracking.runs.RENEWED_EVERY", 0.5)
+    monkeypatch.setattr("mltune._util.timing.TIMING", Timing(renew_every=0.5))
     study = begin(quiet=True, experiment_name=None)
     study.wait_for(lambda: has_begun(client, 2))
     parent = client.search_runs(["0"], "tags.`mltune.kind` = 'study'")[0].info.run_id

@@ -31,6 +31,10 @@ class Attempts:
         """The run of the first attempt, None before it."""
         return self._ended[number][0].run_id if number in self._ended else None
 
+    def runs(self) -> set[str]:
+        """The runs of all attempts."""
+        return {str(trial.run_id) for attempts in self._ended.values() for trial in attempts}
+
     def may_try_again(self, number: int) -> bool:
         """Whether the last attempt failed for a reason that is forgiven once more."""
         last = self._ended[number][-1]

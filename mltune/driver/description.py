@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 
 from mltune.config import StudyConfig
-from mltune.driver.progress import Progress
+from mltune.driver.state import StudyState
 from mltune.text import format_params, format_seconds
 from mltune.tracking.note import MARK
 from mltune.trial import FrozenTrial, TrialState
@@ -19,7 +19,7 @@ def describe(
     *,
     state: TrialState,
     config: StudyConfig,
-    progress: Progress,
+    study: StudyState,
     run_id: str,
     experiment_id: str,
     resume: str | None,
@@ -32,7 +32,7 @@ def describe(
     Args:
         state: What the study is, or is about to be.
         config: The study, with nothing left open.
-        progress: How far it has come.
+        study: How far it has come.
         run_id: The parent run.
         experiment_id: Its experiment.
         resume: What to type to go on with it, or to extend it; None where that cannot be done.
@@ -41,9 +41,9 @@ def describe(
         remarks: What the user should know, such as what the lint found.
     """
     report = f"[Report](#/experiments/{experiment_id}/runs/{run_id}/artifacts/report/report.html)"
-    lines = [_head(state, progress) + (f" {report}" if state is not TrialState.RUNNING and with_report else "")]
-    if progress.best is not None:
-        lines.append(_best(progress.best, config, experiment_id))
+    lines = [_head(state, study) + (f" {report}" if state is not TrialState.RUNNING and with_report else "")]
+    if study.best is not None:
+        lines.append(_best(study.best, config, experiment_id))
     lines.append(
         f"Engine {config.engine}, algorithm {config.algorithm}, scheduler {config.scheduler}, seed {config.seed}."
     )
@@ -56,11 +56,11 @@ def describe(
     return "\n\n".join(lines)
 
 
-def _head(state: TrialState, progress: Progress) -> str:
-    head = f"{MARK}{state}** — {progress.format_counts()}, in {format_seconds(progress.elapsed)}"
+def _head(state: TrialState, study: StudyState) -> str:
+    head = f"{MARK}{state}** — {study.format_counts()}, in {format_seconds(study.elapsed)}"
     if state is not TrialState.RUNNING:
         return f"{head}."
-    left = f"; about {format_seconds(progress.left)} left" if progress.left is not None else ""
+    left = f"; about {format_seconds(study.left)} left" if study.left is not None else ""
     return f"{head}{left} (as of {time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime())})."
 
 

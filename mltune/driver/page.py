@@ -7,47 +7,52 @@ import time
 from collections.abc import Sequence
 
 from mltune._util.redaction import redact
+from mltune._util.timing import Timing
 from mltune.driver.description import describe
-from mltune.driver.progress import Progress
-from mltune.driver.refresher import Refresher, wanted
+from mltune.driver.events import Callback
+from mltune.driver.refresher import Refresher, reports_enabled
 from mltune.driver.request import StudyRequest
+from mltune.driver.state import StudyState
 from mltune.report import LISTED, lint
 from mltune.tracking.connection import Store
+from mltune.tracking.registry import Registration
 from mltune.tracking.runs import Tracker
 from mltune.trial import FrozenTrial, TrialState
 
-_EVERY = 5.0  # seconds between descriptions; the tracker writes one when it renews its lease
 
-
-class StudyPage:
+class StudyPage(Callback):
     """What a study's run shows.
 
     Args:
         tracker: Writes the description; its parent run is open.
-        there: The store.
+        store: The store.
         request: The study.
-        progress: How far it has come.
+        state: What is known of it.
+        timing: How often it is described.
 
     Attributes:
         warnings: What about the study is worth a look, once it has ended.
     """
 
-    def __init__(self, tracker: Tracker, there: Store, request: StudyRequest, progress: Progress) -> None:
+    def __init__(
+        self, tracker: Tracker, store: Store, request: StudyRequest, state: StudyState, timing: Timing
+    ) -> None:
         self._tracker = tracker
-        self._there = there
+        self._store = store
         self._request = request
         self._config = request.config
-        self._progress = progress
-        self._refresher = Refresher(there.environment) if wanted() else None
+        self._state = state
+        self._timing = timing
+        self._refresher = Refresher(store.environment) if reports_enabled() else None
         self.warnings: tuple[str, ...] = ()
         self._reported = False
         self._next = 0.0
 
-    def attend(self) -> None:
-        """Say how far the study has come; call it now and then."""
+    def on_tick(self, study: StudyState) -> None:
+        """Describe how far the study has come, and refresh its report, if it is time."""
         now = time.monotonic()
         if now >= self._next:
-            self._next = now + _EVERY
+            self._next = now + self._timing.describe_every
             self.describe(TrialState.RUNNING)
         if self._refresher is not None:
             self._refresher.attend(self._tracker.run_id)
@@ -76,7 +81,7 @@ class StudyPage:
         self._tracker.description = describe(
             state=state,
             config=self._config,
-            progress=self._progress,
+            study=self._state,
             run_id=self._tracker.run_id,
             experiment_id=self._tracker.experiment_id,
             resume=self._how_to_go_on(state),
@@ -87,37 +92,40 @@ class StudyPage:
 
     def _how_to_go_on(self, state: TrialState) -> str | None:
         """What to type to resume the study, or to extend one that is complete; None where that cannot be done."""
-        run_id, config, progress = self._tracker.run_id, self._config, self._progress
+        run_id, config, study = self._tracker.run_id, self._config, self._state
         if state is not TrialState.COMPLETE:
             return self._request.resume_command(run_id)
         budget = {}  # of what is used up as much again
-        if config.n_trials is not None and progress.done >= config.n_trials:
+        if config.n_trials is not None and study.done >= config.n_trials:
             if config.algorithm.name in LISTED:
                 return None
             budget["n_trials"] = 2 * config.n_trials
-        if config.timeout is not None and progress.elapsed >= config.timeout:
-            budget["timeout"] = math.ceil(progress.elapsed + config.timeout)
+        if config.timeout is not None and study.elapsed >= config.timeout:
+            budget["timeout"] = math.ceil(study.elapsed + config.timeout)
         return self._request.resume_command(run_id, **budget)
 
-    def report(self, state: TrialState, trials: Sequence[FrozenTrial]) -> str | None:
-        """Look at a study that is about to be in a state, and make its report, unless both are off.
+    def describe_end(self, registration: Registration | None) -> None:
+        """Describe the complete study, with its registered model if there is one."""
+        remarks = [str(registration)] if registration is not None else []
+        model = registration.uri if registration is not None and registration.fault is None else None
+        self.describe(TrialState.COMPLETE, model=model, remarks=remarks)
 
-        Args:
-            state: The state.
-            trials: Those that have ended, in the order of their numbers.
+    def report(self, state: TrialState) -> str | None:
+        """Lint a study that is about to be in a state, and write its report; do nothing if reports are disabled.
 
         Returns:
-            What went wrong, None where nothing did.
+            What went wrong, or None if nothing did.
         """
         if self._refresher is None:
             return None
         self.cancel()
+        trials = sorted(self._state.trials, key=lambda trial: trial.number)
         self.warnings = self._lint(trials)
         from mltune.report.write import write_report
 
         try:
-            now = {"state": str(state), "elapsed_s": str(self._tracker.elapsed), **self._tracker.cost.to_tags()}
-            write_report(self._there.client, self._tracker.run_id, now=now, known=trials, warnings=self.warnings)
+            now = {"state": str(state), "elapsed_s": str(self._state.elapsed), **self._tracker.cost.to_tags()}
+            write_report(self._store.client, self._tracker.run_id, now=now, known=trials, warnings=self.warnings)
             self._reported = True
         except Exception as error:  # a study does not fail for its report
             what = redact(f"{type(error).__name__}: {error}".partition("\n")[0])

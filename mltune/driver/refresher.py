@@ -17,8 +17,8 @@ SWITCH = "MLTUNE_REPORT"
 """The environment variable that turns reports and lint off where it is ``false``."""
 
 
-def wanted() -> bool:
-    """Whether studies in this process are looked at when they end: report and lint."""
+def reports_enabled() -> bool:
+    """Return whether studies of this process are linted and reported."""
     return os.environ.get(SWITCH, "true").lower() not in ("false", "0", "no")
 
 

@@ -13,8 +13,7 @@ from mltune.config import StudyConfig, read_yaml, validate
 from mltune.driver.attempts import Attempts
 from mltune.driver.events import Callback
 from mltune.driver.request import Resolved, StudyRequest, implied_executor, resolve
-from mltune.driver.session import run_session
-from mltune.engines import Engine
+from mltune.driver.run import run_session
 from mltune.errors import RequestError
 from mltune.objective import Objective, ObjectiveRef, pack
 from mltune.retry import answering
@@ -31,7 +30,7 @@ _SHOWN = 3  # old trials that a new space refuses
 def resume_study(
     run_id: str,
     changes: Mapping[str, Any],
-    display: Callback,
+    callback: Callback,
     *,
     objective: Objective | str | None = None,
     file: StudyConfig | None = None,
@@ -43,7 +42,7 @@ def resume_study(
     Args:
         run_id: The study's parent run.
         changes: Keys of a study file that take the place of the recorded ones.
-        display: Told of all that happens.
+        callback: Told of all that happens.
         objective: A function, or its name.
         file: A study file: its space and its objective are used.
         folder: Where the file is.
@@ -60,16 +59,14 @@ def resume_study(
     notes += more
     config = _with_old_points(config, before, record)
     study = resolve(config)
-    config, engine = study.config, study.engine
+    config = study.config
     if (finished := _finished(record, config)) is not None:
-        display.note(f"study {run_id} is finished and was left as it is: {finished}")
+        callback.on_note(f"study {run_id} is finished and was left as it is: {finished}")
         return _result(record, config)
-    if type(engine).rebuild is Engine.rebuild:
-        engine.rebuild(())  # says why it cannot, while nothing is changed yet
     where = [folder, record.tags.get("folder"), "."]
     found = _objective(objective or config.objective, study, [Path(each) for each in where if each is not None])
     request = StudyRequest(study=study, objective=found, notes=tuple(notes), past=record, steal=steal)
-    return run_session(request, display)
+    return run_session(request, callback)
 
 
 def _leave_project_run(run_id: str) -> None:

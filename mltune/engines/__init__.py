@@ -1,8 +1,8 @@
-"""Engines propose trials and see that they run; this package never imports mlflow."""
+"""Engines propose trials and decide which stop; this package never imports mlflow."""
 
 from __future__ import annotations
 
-from mltune.engines._base import AskTellEngine, Driver, Engine, Report
+from mltune.engines._base import AskTellEngine, Engine
 from mltune.engines._points import ENUMERATED, count_points
 from mltune.engines._registry import EngineInfo, check_search, create_engine, get_engine, list_engines
 from mltune.search import Method, Option, Search, Spec, ask_seed, trial_seed
@@ -10,12 +10,10 @@ from mltune.search import Method, Option, Search, Spec, ask_seed, trial_seed
 __all__ = [
     "ENUMERATED",
     "AskTellEngine",
-    "Driver",
     "Engine",
     "EngineInfo",
     "Method",
     "Option",
-    "Report",
     "Search",
     "Spec",
     "ask_seed",

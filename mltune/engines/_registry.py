@@ -14,7 +14,7 @@ from mltune.space import Params, same
 
 ENGINES: Registry[Engine] = Registry(
     "engine",
-    Engine,  # type: ignore[type-abstract]
+    Engine,
     {"optuna": "mltune.engines.optuna:OptunaEngine", "ray": "mltune.engines.ray:RayEngine"},
 )
 

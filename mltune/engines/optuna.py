@@ -140,7 +140,7 @@ class OptunaEngine(AskTellEngine):
 
     def propose(self, number: int) -> Params:
         params = super().propose(number)
-        if self._proposals is not None and (number < len(self.search.initial) or number in self._again):
+        if self._proposals is not None and (number < len(self.search.initial) or number in self._begun):
             self._proposals.adopt(number, params)
         return params
 

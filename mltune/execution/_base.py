@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from mltune.messages import Message, Setup, Task
+from mltune.messages import Decision, Message, Setup, Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +98,7 @@ class Executor(ABC):
         """Let :meth:`next` return soon; may be called from any thread, and from a signal handler."""
 
     @abstractmethod
-    def answer(self, number: int, *, stop: bool) -> None:
+    def answer(self, number: int, decision: Decision) -> None:
         """Answer the trial's last report."""
 
     @abstractmethod

@@ -7,7 +7,7 @@ import threading
 from typing import ClassVar
 
 from mltune.execution._base import Executor, ExecutorOptions, Limits
-from mltune.messages import Message, Reported, Setup, Task
+from mltune.messages import Decision, Message, Reported, Setup, Task
 
 
 class InlineExecutor(Executor):
@@ -18,7 +18,7 @@ class InlineExecutor(Executor):
     def __init__(self, options: ExecutorOptions) -> None:
         super().__init__(options)
         self._messages: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
-        self._answers: dict[int, queue.SimpleQueue[bool]] = {}
+        self._answers: dict[int, queue.SimpleQueue[Decision]] = {}
 
     def start(self, setup: Setup) -> None:
         from mltune.worker.runner import Runner
@@ -37,13 +37,13 @@ class InlineExecutor(Executor):
     def wake(self) -> None:
         self._messages.put(None)
 
-    def answer(self, number: int, *, stop: bool) -> None:
-        self._answers[number].put(stop)
+    def answer(self, number: int, decision: Decision) -> None:
+        self._answers[number].put(decision)
 
     def close(self) -> None:
         """Nothing to end: a thread that still runs is left behind, its trial is closed by the driver."""
 
-    def _report(self, reported: Reported) -> bool:
+    def _report(self, reported: Reported) -> Decision:
         answers = self._answers.setdefault(reported.number, queue.SimpleQueue())
         self._messages.put(reported)
         return answers.get()

@@ -15,7 +15,7 @@ from mltune._util.processes import end_marked, memory_above
 from mltune.errors import ObjectiveError
 from mltune.execution._base import Executor, ExecutorOptions
 from mltune.execution.worker_process import WorkerProcess
-from mltune.messages import Cost, Died, Ended, Message, Setup, Task, TimedOut
+from mltune.messages import Cost, Decision, Died, Ended, Message, Setup, Task, TimedOut
 
 _LOOK_AROUND = 1.0  # seconds between looks at whether the workers' processes live
 _MEMORY_LOOK = 0.1  # the same, while their memory is limited
@@ -82,9 +82,9 @@ class LocalExecutor(Executor):
         with contextlib.suppress(OSError):  # full: it is awake; closed: nobody waits
             self._waker.send(b"\0")
 
-    def answer(self, number: int, *, stop: bool) -> None:
+    def answer(self, number: int, decision: Decision) -> None:
         worker = next(w for w in self._workers if w.task is not None and w.task.number == number)
-        worker.send((number, stop))
+        worker.send((number, decision))
 
     def close(self) -> None:
         for worker in self._workers:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from importlib.util import find_spec
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
 from rich.console import Console, Group, RenderableType
@@ -17,7 +16,7 @@ from rich.text import Text
 
 from mltune._util.redaction import redact
 from mltune.driver.events import Callback
-from mltune.driver.progress import Progress
+from mltune.driver.state import StudyState
 from mltune.text import format_params, format_seconds, format_states, format_trial
 from mltune.trial import Direction, FrozenTrial, TrialState
 
@@ -39,39 +38,37 @@ class _Console(Console):
         self.quiet = True
 
 
-class _Lines:
+class _Lines(Callback):
     """One plain line per finished trial."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._config: StudyConfig | None = None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        pass
-
-    def study_started(self, config: StudyConfig, run_id: str, notes: Sequence[str], progress: Progress) -> None:
-        self._config = config
+    def on_study_start(self, study: StudyState, notes: Sequence[str]) -> None:
+        config = study.config
         trials = f"{config.n_trials} trials" if config.n_trials is not None else "trials until the timeout"
         self._print(
             f"study {config.name}: {trials}, engine {config.engine}, algorithm {config.algorithm}, "
-            f"scheduler {config.scheduler}, seed {config.seed}, run {run_id}"
+            f"scheduler {config.scheduler}, seed {config.seed}, run {study.run_id}"
         )
-        if progress.done:
-            self._print(f"resumed: {progress.done} trials are finished")
+        if study.done:
+            self._print(f"resumed: {study.done} trials are finished")
         for note in notes:
-            self.note(note)
+            self.on_note(note)
 
-    def note(self, text: str) -> None:
+    def on_note(self, text: str) -> None:
         self._print(f"note: {text}")
 
-    def trial_changed(self, trial: FrozenTrial) -> None:
-        if trial.state is not TrialState.RUNNING:
-            self._print(format_trial(trial))
+    def on_trial_end(self, study: StudyState, trial: FrozenTrial) -> None:
+        self._print(format_trial(trial))
 
-    def study_completed(self, result: StudyResult) -> None:
+    def on_study_end(self, study: StudyState, result: StudyResult | None) -> None:
+        if result is not None:
+            self._print_result(result)
+        for line in where(study.run_id, study.tracking_uri, study.experiment_id, study.config):
+            self._print(line)
+
+    def _print_result(self, result: StudyResult) -> None:
         best = result.best_trial
         self._print(format_states(result.trials))
         self._print(f"best: trial {best.number} with {result.metric} = {best.value:g} ({format_params(best)})")
@@ -83,10 +80,6 @@ class _Lines:
             if result.registration.fault is None:
                 self._print(f"load it: mlflow.pyfunc.load_model('{result.registration.uri}')")
 
-    def study_ended(self, run_id: str, tracking_uri: str, experiment_id: str) -> None:
-        for line in where(run_id, tracking_uri, experiment_id, self._config):
-            self._print(line)
-
     def _print(self, line: str) -> None:
         self._console.print(redact(line), markup=False)
 
@@ -96,55 +89,49 @@ class _Panel(_Lines):
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
-        self._progress: Progress | None = None
-        self._name = ""
+        self._study: StudyState | None = None
         self._live = Live(console=console, get_renderable=self.panel, refresh_per_second=4)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self._stop()
-
-    def study_started(self, config: StudyConfig, run_id: str, notes: Sequence[str], progress: Progress) -> None:
-        super().study_started(config, run_id, notes, progress)
-        self._name, self._progress = config.name, progress
+    def on_study_start(self, study: StudyState, notes: Sequence[str]) -> None:
+        super().on_study_start(study, notes)
+        self._study = study
         self._live.start(refresh=True)
 
-    def trial_changed(self, trial: FrozenTrial) -> None:
+    def on_trial_end(self, study: StudyState, trial: FrozenTrial) -> None:
         if trial.state is TrialState.FAILED:
-            self._print(format_trial(trial))
+            super().on_trial_end(study, trial)
 
-    def study_completed(self, result: StudyResult) -> None:
-        self._stop()
-        super().study_completed(result)
-
-    def _stop(self) -> None:
+    def on_study_end(self, study: StudyState, result: StudyResult | None) -> None:
         if self._live.is_started:
             self._live.refresh()  # in a notebook rich leaves the panel as it was at its last tick
             self._live.stop()
+        super().on_study_end(study, result)
 
     def panel(self) -> Group:
         """What stands below the lines; empty before the study has begun."""
-        progress = self._progress
-        if progress is None:
+        study = self._study
+        if study is None:
             return Group()
         bar = Table.grid(padding=(0, 1))
-        trials = progress.n_trials
-        total, done = (trials, progress.done) if trials is not None else (progress.timeout, progress.elapsed)
-        bar.add_row(Text(self._name, style="bold"), ProgressBar(total, done, width=40), progress.format_counts())
-        lines: list[RenderableType] = [bar, Text(f"  {_format_pace(progress)}")]
-        if progress.best is not None:
-            best = f"  best {progress.best.value:g} (trial {progress.best.number}: {format_params(progress.best)})"
+        trials = study.config.n_trials
+        total, done = (trials, study.done) if trials is not None else (study.config.timeout, study.elapsed)
+        name = Text(study.config.name, style="bold")
+        bar.add_row(name, ProgressBar(total, done, width=40), study.format_counts())
+        lines: list[RenderableType] = [bar, Text(f"  {_format_pace(study)}")]
+        if study.best is not None:
+            best = f"  best {study.best.value:g} (trial {study.best.number}: {format_params(study.best)})"
             lines.append(Text(best, no_wrap=True, overflow="ellipsis"))
         return Group(*lines)
 
 
-def _format_pace(progress: Progress) -> str:
+def _format_pace(study: StudyState) -> str:
     """What runs, how fast trials end, and how long it will take."""
-    running = sorted(progress.running)
+    running = sorted(study.running)
     parts = [f"running {', '.join(map(str, running[:8]))}{', …' if len(running) > 8 else ''}"] if running else []
-    if (rate := progress.per_second) is not None:
+    if (rate := study.per_second) is not None:
         parts.append(f"{rate:.1f} trials/s" if rate >= 1 else f"{60 * rate:.1f} trials/min")
-    parts.append(f"{format_seconds(progress.elapsed)} so far")
-    if (left := progress.left) is not None:
+    parts.append(f"{format_seconds(study.elapsed)} so far")
+    if (left := study.left) is not None:
         parts.append(f"about {format_seconds(left)} left")
     return " · ".join(parts)
 

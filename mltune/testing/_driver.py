@@ -6,7 +6,8 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from mltune.engines import Report
+from mltune.engines import Engine
+from mltune.messages import Decision
 from mltune.space import Params
 from mltune.trial import FrozenTrial, Reason, TrialState, is_finite
 
@@ -36,7 +37,7 @@ class _Running:
 
 @dataclass
 class MemoryDriver:
-    """Gives an engine trials to run, as :class:`mltune.engines.Driver` promises.
+    """Runs an engine's trials in memory, and computes their objectives itself.
 
     Args:
         objective: The outcome of a point.
@@ -47,11 +48,6 @@ class MemoryDriver:
     Attributes:
         trials: The trials that ended, in the order of their ends.
         started: The points of the trials that were started, by number.
-
-    >>> driver = MemoryDriver(lambda params: Outcome(params["x"] ** 2), n_trials=1)
-    >>> driver.start(driver.next_number(), {"x": 3.0})
-    >>> driver.wait().value
-    9.0
     """
 
     objective: Callable[[Params], Outcome]
@@ -63,36 +59,34 @@ class MemoryDriver:
     _running: dict[int, _Running] = field(default_factory=dict)
     _rng: random.Random = field(default_factory=lambda: random.Random(0))
 
-    def next_number(self) -> int | None:
-        number = self.first + len(self.started)
-        return number if number < self.n_trials and len(self._running) < self.n_jobs else None
+    def run(self, engine: Engine) -> None:
+        """Start all trials, and let the engine decide and learn until all have ended."""
+        self._start_trials(engine)
+        while self._running:
+            running = self._rng.choice(list(self._running.values()))
+            step = len(running.reports) + 1
+            if running.stopped or step > len(running.outcome.reports):
+                self._end(running, engine)
+            else:
+                running.reports[step] = running.outcome.reports[step - 1]
+                decision = engine.decide(running.trial, step)
+                assert isinstance(decision, Decision), f"decide must return a Decision, but returned {decision!r}"
+                running.stopped = decision is Decision.STOP
+            self._start_trials(engine)
 
-    def start(self, number: int, params: Params) -> None:
-        assert number == self.next_number(), f"trial {number} was not asked for"
-        reports: dict[int, float] = {}
-        trial = FrozenTrial(number=number, params=dict(params), seed=number, reports=reports)
-        self.started[number] = dict(params)
-        self._running[number] = _Running(trial, self.objective(params), reports)
+    def _start_trials(self, engine: Engine) -> None:
+        while (number := self.first + len(self.started)) < self.n_trials and len(self._running) < self.n_jobs:
+            params = dict(engine.propose(number))
+            reports: dict[int, float] = {}
+            trial = FrozenTrial(number=number, params=params, seed=number, reports=reports)
+            self.started[number] = params
+            self._running[number] = _Running(trial, self.objective(params), reports)
 
-    def wait(self) -> Report | FrozenTrial | None:
-        if not self._running:
-            return None
-        running = self._rng.choice(list(self._running.values()))
-        step = len(running.reports) + 1
-        if running.stopped or step > len(running.outcome.reports):
-            return self._end(running)
-        running.reports[step] = running.outcome.reports[step - 1]
-        return Report(running.trial, step)
-
-    def answer(self, report: Report, *, stop: bool) -> None:
-        assert isinstance(stop, bool), f"should_prune must return True or False, but returned {stop!r}"
-        self._running[report.trial.number].stopped = stop
-
-    def _end(self, running: _Running) -> FrozenTrial:
+    def _end(self, running: _Running, engine: Engine) -> None:
         trial = _judge(running)
         del self._running[trial.number]
         self.trials.append(trial)
-        return trial
+        engine.tell(trial)
 
 
 def _judge(running: _Running) -> FrozenTrial:

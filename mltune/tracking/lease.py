@@ -12,7 +12,6 @@ from pathlib import Path
 
 import psutil
 
-RENEWED_EVERY = 20.0  # seconds
 DEAD_AFTER = 60.0  # seconds
 
 HELD: set[str] = set()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,11 +20,13 @@ from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 
 from mltune._util.redaction import redact
+from mltune._util.timing import TIMING, Stopwatch, Timing
+from mltune.messages import Event, RunClosed, RunOpened
 from mltune.retry import LeaseLostError, StoreError
 from mltune.tracking import delete
 from mltune.tracking.cost import TrackingCost
 from mltune.tracking.entries import Entries
-from mltune.tracking.lease import HELD, RENEWED_EVERY, Lease
+from mltune.tracking.lease import HELD, Lease
 from mltune.tracking.note import merged
 from mltune.tracking.open_trial import OpenTrial, final_metrics, final_tags, now
 from mltune.tracking.other_runs import close_children, discard, twins
@@ -35,14 +38,11 @@ T = TypeVar("T")
 
 PRIMARY_METRIC = "mlflow.experiment.primaryMetric.name"
 
-_FLUSH_INTERVAL = 1.0  # seconds between the writes of one trial's reports
-_SHORT = 0.2  # seconds; a trial that ends sooner is written in one call, params and all
-
 
 class Tracker:
     """Writes one study to MLflow, addressing every run by id, from a thread of its own.
 
-    What is not asked for by :meth:`do` is written some time later, in the order of the calls; :meth:`settle` says
+    What is not asked for by :meth:`do` is written some time later, in the order of the calls; :meth:`events` says
     what has been, and :meth:`close` waits for it.
 
     Args:
@@ -53,7 +53,9 @@ class Tracker:
         models: Which models are kept.
         project_run: The run that ``mlflow run`` made for this study.
         patience: Seconds for which a store that does not answer is tried again.
-        wake: Called when there is something for :meth:`settle`.
+        wake: Called when there are :meth:`events`; from another thread.
+        clock: How long the study has been running.
+        timing: Periods.
 
     Attributes:
         experiment_id: Where all runs of the study live.
@@ -72,6 +74,8 @@ class Tracker:
         project_run: Run | None = None,
         patience: float = 600.0,
         wake: Callable[[], None] = lambda: None,
+        clock: Stopwatch | None = None,
+        timing: Timing = TIMING,
     ) -> None:
         self._client = client
         self._name = name
@@ -82,7 +86,11 @@ class Tracker:
         active = mlflow.active_run()  # of this thread
         within = str(active.info.run_id) if active is not None else None
         self._create_parent = self._creation(name, {"uid": secrets.token_hex(16)}, within)
-        self._writer = Writer(patience, RENEWED_EVERY, wake)
+        self._clock = clock or Stopwatch()
+        self._timing = timing
+        self._writer = Writer(patience, timing.renew_every, wake)
+        self._starting: dict[str, OpenTrial] = {}  # by uid, until the run is there
+        self._ready: list[RunOpened] = []  # runs that were made ahead and are used now
         self._open_trials: dict[str, OpenTrial] = {}  # by run id
         self._reserved: dict[str, Callable[[], str]] = {}  # uid to what makes the run
         self._born: dict[str, int] = {}  # uid to when the run was made, in milliseconds since 1970, until it is used
@@ -93,21 +101,9 @@ class Tracker:
         self._models_s = 0.0
         self._models_size = 0
         self._files_size = 0
-        self._opened = time.monotonic()
-        self._elapsed = 0.0
         self.experiment_id = experiment_id
         self.run_id = ""
         self.description: str | None = None
-
-    @property
-    def trouble(self) -> str | None:
-        """What the store says while it cannot be written, None while it can."""
-        return self._writer.trouble
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds that the study has been running, in all its sessions."""
-        return self._elapsed + time.monotonic() - self._opened
 
     @property
     def cost(self) -> TrackingCost:
@@ -127,18 +123,17 @@ class Tracker:
         self.run_id = self._take_project_run() if self._project_run is not None else self._create_parent()
         self._write_study(tags, study_yaml)
         self._client.set_experiment_tag(self.experiment_id, PRIMARY_METRIC, self._metric)
-        self._open(0.0)
+        self._open()
 
-    def take_study(self, run_id: str, elapsed: float, size: int) -> None:
-        """Keep a study that is ours since now, see :func:`mltune.tracking.reconcile.take_over`.
+    def take_study(self, run_id: str, size: int) -> None:
+        """Start renewing the lease of a study just taken over, see :func:`mltune.tracking.reconcile.take_over`.
 
         Args:
             run_id: The parent run.
-            elapsed: Seconds that the study has been running before.
             size: Bytes of the files that were uploaded before.
         """
         self.run_id, self._files_size = run_id, size
-        self._open(elapsed)
+        self._open()
 
     def resume_study(self, tags: Mapping[str, str], study_yaml: str) -> None:
         """Say what a study that was taken is from now on; the arguments are those of :meth:`start_study`."""
@@ -152,13 +147,12 @@ class Tracker:
             self._reserved[uid] = self._trial_creation(number, 1, None)
             self._writer.put(self._reserved[uid])
 
-    def start_trial(self, trial: FrozenTrial, first: str | None, then: Callable[[str], None]) -> None:
-        """Open the nested run of a trial.
+    def start_trial(self, trial: FrozenTrial, first: str | None) -> None:
+        """Open the nested run of a trial; the event :class:`~mltune.messages.RunOpened` names it.
 
         Args:
             trial: The trial; its run is not known yet.
-            first: The run of the first attempt, where this is a later one.
-            then: Gets the run's id; at once, if the run was made ahead.
+            first: The run of the first attempt, if this is a later one.
         """
         uid, opened = self._uid(trial.number, trial.attempt), OpenTrial()
         create = self._reserved.pop(uid, None) or self._trial_creation(trial.number, trial.attempt, first)
@@ -167,33 +161,26 @@ class Tracker:
             params=[Param(name, str(value)) for name, value in trial.params.items()],
             tags={"seed": str(trial.seed), "params": json.dumps(dict(trial.params))},
         )
-
-        def begin(run_id: str) -> None:
-            opened.created = self._born.pop(uid, now())
-            opened.flushed = time.monotonic()
-            self._open_trials[run_id] = opened
-            then(run_id)
-
+        self._starting[uid] = opened
         if uid in self._runs:
-            begin(self._runs[uid])
+            self._ready.append(RunOpened(trial.number, trial.attempt, self._runs[uid]))
         else:
-            self._writer.put(create, begin)
+            self._writer.put(create, lambda run_id: RunOpened(trial.number, trial.attempt, run_id))
 
     def log_report(self, run_id: str, step: int, metrics: Mapping[str, float], timestamp: int) -> None:
         """Keep the metrics of one step, and write what is kept once in a while."""
         trial = self._open_trials[run_id]
         trial.entries.add(metrics=[Metric(name, value, timestamp, step) for name, value in metrics.items()])
         trial.last_step, trial.last_time = step, timestamp
-        if time.monotonic() - trial.flushed > _FLUSH_INTERVAL:
+        if time.monotonic() - trial.flushed > self._timing.flush_every:
             self._flush(run_id, trial)
 
-    def end_trial(self, trial: FrozenTrial, *, traceback: str | None, then: Callable[[], None]) -> None:
-        """Write what a trial came to, and close its run.
+    def end_trial(self, trial: FrozenTrial, *, traceback: str | None) -> None:
+        """Write the outcome of a trial and close its run; the event :class:`~mltune.messages.RunClosed` says when.
 
         Args:
             trial: The trial as it ended.
             traceback: Kept as an artifact.
-            then: Called when the run is closed.
         """
         run_id, client = trial.run_id, self._client
         assert run_id is not None
@@ -211,7 +198,7 @@ class Tracker:
         else:
             self._writer.put(finish)  # the state says that all else is there
         self._writer.put(lambda: opened.entries.write(client, run_id))
-        self._writer.put(lambda: client.set_terminated(run_id, STATUS[trial.state], end), lambda _: then())
+        self._writer.put(lambda: client.set_terminated(run_id, STATUS[trial.state], end), lambda _: RunClosed(trial))
 
     def add_cost(self, seconds: float, size: int) -> None:
         """A trial has logged models, of so many bytes."""
@@ -230,6 +217,7 @@ class Tracker:
 
     def drop_trial(self, trial: FrozenTrial) -> None:
         """Delete the run, if there is one by now, of a trial that was never begun."""
+        self._starting.pop(self._uid(trial.number, trial.attempt), None)
         self._delete_run(self._uid(trial.number, trial.attempt))
 
     def log_best(self, trial: FrozenTrial, step: int) -> None:
@@ -249,7 +237,7 @@ class Tracker:
     def end_study(self, state: TrialState, reason: str | None = None) -> None:
         """Write what the study came to, and close its run."""
         plain = redact(reason or "").encode("utf-8", "backslashreplace").decode()
-        tags = {"state": str(state), "elapsed_s": f"{self.elapsed:.1f}"} | ({"reason": plain[:LIMIT]} if plain else {})
+        tags = {"state": str(state), "elapsed_s": self._elapsed_s()} | ({"reason": plain[:LIMIT]} if plain else {})
         ended = now()
         unused, self._reserved = list(self._reserved), {}
 
@@ -277,16 +265,27 @@ class Tracker:
         """
         return self._writer.do(call, check)
 
-    def settle(self) -> None:
-        """Run what waited for something that is written now, and have the params of trials that go on written.
+    def events(self) -> Iterator[Event]:
+        """Yield what has happened since the last time, without waiting; have the params of trials that go on written.
 
         Raises:
             StoreError: The store did not come back, or trying again is no use.
         """
-        self._writer.settle()
+        ready, self._ready = self._ready, []
+        for event in itertools.chain(ready, self._writer.events()):
+            if isinstance(event, RunOpened):
+                self._begin(event)
+            yield event
         for run_id, trial in self._open_trials.items():
-            if not trial.shown and time.monotonic() - trial.flushed > _SHORT:
+            if not trial.shown and time.monotonic() - trial.flushed > self._timing.one_call:
                 self._flush(run_id, trial)
+
+    def _begin(self, event: RunOpened) -> None:
+        uid = self._uid(event.number, event.attempt)
+        if (opened := self._starting.pop(uid, None)) is not None:
+            opened.created = self._born.pop(uid, now())
+            opened.flushed = time.monotonic()
+            self._open_trials[event.run_id] = opened
 
     def close(self, grace: float) -> bool:
         """Write what is left, in so many seconds at most; whether all is written."""
@@ -303,8 +302,7 @@ class Tracker:
         self._log_text(self.run_id, "study.yaml", study_yaml)
         self._client.log_batch(self.run_id, tags=to_tags(wanted))  # last: what says that it is a study can be resumed
 
-    def _open(self, elapsed: float) -> None:
-        self._opened, self._elapsed = time.monotonic(), elapsed
+    def _open(self) -> None:
         HELD.add(self.run_id)
         self._writer.keep(self._renew)
 
@@ -316,8 +314,11 @@ class Tracker:
             raise LeaseLostError(f"the study was taken over by process {found.pid} on {found.host}")
         if run.info.lifecycle_stage != "active":
             raise StoreError("the study's run was deleted: restore it (`mlflow runs restore`) to resume the study")
-        so_far = {"lease": str(mine), "elapsed_s": f"{self.elapsed:.1f}"} | (self.cost.to_tags() if self._ended else {})
+        so_far = {"lease": str(mine), "elapsed_s": self._elapsed_s()} | (self.cost.to_tags() if self._ended else {})
         self._client.log_batch(self.run_id, tags=to_tags(so_far) + self._described(run))
+
+    def _elapsed_s(self) -> str:
+        return f"{self._clock.elapsed:.1f}"
 
     def _described(self, run: Run) -> list[RunTag]:
         """The parent run's description, where it changes; what people wrote into it stays."""

@@ -6,7 +6,7 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from mlflow.exceptions import MlflowException
 
 from mltune.errors import MltuneError
+from mltune.messages import Event, StoreDown, StoreUp
 from mltune.retry import LeaseLostError, StoreError, delays, is_transient, sentence, store_error
 
 T = TypeVar("T")
@@ -25,7 +26,7 @@ _LOOK_AROUND = 0.2  # seconds between looks at signals, while the driver's threa
 @dataclass(frozen=True)
 class _Call:
     make: Callable[[], Any]
-    then: Callable[[Any], None] | None = None
+    event: Callable[[Any], Event] | None = None
     future: Future[Any] | None = None
 
 
@@ -39,20 +40,19 @@ class Writer:
     Args:
         patience: Seconds.
         renew_every: Seconds, see :meth:`keep`.
-        wake: Called, from the writer's thread, when the driver should look at :meth:`settle` or :attr:`trouble`.
+        wake: Called, from the writer's thread, when there are :meth:`events`.
 
     Attributes:
-        trouble: What the store says while it cannot be written, None while it can.
         busy: Seconds that calls took which were served.
     """
 
     def __init__(self, patience: float, renew_every: float, wake: Callable[[], None]) -> None:
-        self.trouble: str | None = None
         self.busy = 0.0
+        self._is_down = False
         self._patience = patience
         self._wake = wake
         self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
-        self._done: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._failure: StoreError | None = None
         self._hurry = threading.Event()
         self._renew: Callable[[], None] | None = None
@@ -70,9 +70,9 @@ class Writer:
         """From now on call ``renew`` every ``renew_every`` seconds, before any other call that is due."""
         self._renew, self._renewed = renew, time.monotonic()
 
-    def put(self, make: Callable[[], T], then: Callable[[T], None] | None = None) -> None:
-        """Have a call made; ``then`` gets what it returned, in :meth:`settle`."""
-        self._calls.put(_Call(make, then))
+    def put(self, make: Callable[[], T], event: Callable[[T], Event] | None = None) -> None:
+        """Queue a call; ``event`` makes an event of what it returned."""
+        self._calls.put(_Call(make, event))
 
     def do(self, make: Callable[[], T], check: Callable[[], None]) -> T:
         """Have a call made, and wait for what it returns or raises; ``check`` may end the wait by raising."""
@@ -83,15 +83,14 @@ class Writer:
                 return future.result(_LOOK_AROUND)
             check()
 
-    def settle(self) -> None:
-        """Run what waited for calls that were made.
+    def events(self) -> Iterator[Event]:
+        """Yield what has happened since the last time, without waiting.
 
         Raises:
             StoreError: The writer has failed.
         """
-        with contextlib.suppress(queue.Empty):
-            while True:
-                self._done.get_nowait()()
+        while not self._events.empty():
+            yield self._events.get()
         if self._failure is not None:
             raise self._failure
 
@@ -119,10 +118,10 @@ class Writer:
             except Exception as error:
                 if not self._may_wait(error, since):
                     return self._give_up(call, error)
-                self._tell(sentence(error))
+                self._note_outage(sentence(error))
                 self._hurry.wait(next(waits))
             else:
-                self._tell(None)
+                self._note_outage(None)
                 return self._finish(call, result)
         return self._give_up(call, self._failure or StoreError("the study is over"))
 
@@ -152,12 +151,11 @@ class Writer:
     def _finish(self, call: _Call, result: Any) -> None:
         if call.future is not None:
             call.future.set_result(result)
-        if (then := call.then) is not None:
-            self._done.put(lambda: then(result))
-            self._wake()
+        if call.event is not None:
+            self._say(call.event(result))
 
     def _give_up(self, call: _Call, error: Exception) -> None:
-        """Whoever waits for the call hears of it; else, or if nothing may be written any more, the driver does."""
+        """Deliver the error to the waiting caller; else, or if nothing may be written any more, fail."""
         if call.future is not None:
             call.future.set_exception(self._for_caller(error))
         if self._failure is None and (call.future is None or isinstance(error, LeaseLostError)):
@@ -170,8 +168,11 @@ class Writer:
         known = isinstance(error, (MltuneError, MlflowException)) and not is_transient(error)
         return error if known else store_error(error)
 
-    def _tell(self, trouble: str | None) -> None:
-        changed = (trouble is None) != (self.trouble is None)
-        self.trouble = trouble
-        if changed:
-            self._wake()
+    def _note_outage(self, reason: str | None) -> None:
+        if (reason is not None) != self._is_down:
+            self._is_down = reason is not None
+            self._say(StoreUp() if reason is None else StoreDown(reason))
+
+    def _say(self, event: Event) -> None:
+        self._events.put(event)
+        self._wake()

@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
 from mltune.errors import ObjectiveError
-from mltune.messages import Reported, Setup, Task
+from mltune.messages import Decision, Reported, Setup, Task
 from mltune.worker.supervisor import fork_worker
 
 if TYPE_CHECKING:
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 _EXIT_GRACE = 2.0  # seconds that exit handlers and user threads get once the driver has closed the channel
 
 
-def load_runner(setup: Setup, report: Callable[[Reported], bool], dump_to: int) -> Runner:
+def load_runner(setup: Setup, report: Callable[[Reported], Decision], dump_to: int) -> Runner:
     """Make this process a worker, and load the objective.
 
     Args:
         setup: What is the same for all trials.
-        report: Sends a report to the driver and returns whether the trial is to stop.
+        report: Sends a report to the driver and returns the answer.
         dump_to: The file descriptor for the traceback of an objective that hangs and holds the GIL.
 
     Raises:
@@ -58,14 +58,14 @@ class _Channel:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self.answers: dict[int, queue.SimpleQueue[bool]] = {}  # by trial: one that left a thread behind gets no other's
+        self.answers: dict[int, queue.SimpleQueue[Decision]] = {}  # by trial, for threads that outlive theirs
         self._lock = threading.Lock()
 
     def send(self, message: Any) -> None:
         with self._lock:
             self.connection.send(message)
 
-    def report(self, reported: Reported) -> bool:
+    def report(self, reported: Reported) -> Decision:
         answers = self.answers.setdefault(reported.number, queue.SimpleQueue())
         self.send(reported)
         return answers.get()
@@ -110,10 +110,10 @@ def _serve(channel: _Channel, crash: int) -> None:
 
     try:
         while True:
-            message: Task | tuple[int, bool] = channel.connection.recv()
+            message: Task | tuple[int, Decision] = channel.connection.recv()
             if isinstance(message, tuple):
-                number, stop = message
-                channel.answers[number].put(stop)
+                number, decision = message
+                channel.answers[number].put(decision)
             else:
                 busy.set()
                 threading.Thread(target=run, args=(message,), daemon=True).start()

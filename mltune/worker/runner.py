@@ -10,12 +10,12 @@ from typing import Any
 
 from mltune._util.tracebacks import one_line, stack_of, user_traceback
 from mltune.errors import TrialPruned
-from mltune.messages import Cost, Ended, Pruned, Raised, Reported, Returned, Setup, Task, TimedOut
+from mltune.messages import Cost, Decision, Ended, Pruned, Raised, Reported, Returned, Setup, Task, TimedOut
 from mltune.objective import load
 from mltune.trial import Trial, as_metrics
 from mltune.worker import attach, models
 
-Report = Callable[[Reported], bool]
+Report = Callable[[Reported], Decision]
 
 _HANG_GRACE = 2.0  # seconds after `trial_timeout` that this process gets to say so
 
@@ -25,7 +25,7 @@ class Runner:
 
     Args:
         setup: What is the same for all trials.
-        report: Sends a report to the driver and returns whether the trial is to stop.
+        report: Sends a report to the driver and returns the answer.
         dump_to: The file descriptor for the traceback of an objective that hangs and holds the GIL.
 
     Raises:
@@ -92,7 +92,8 @@ class _Services:
         self.cost = Cost()
 
     def report(self, step: int, metrics: Mapping[str, float]) -> bool:
-        return self._report(Reported(self._task.number, step, metrics, int(time.time() * 1000)))
+        reported = Reported(self._task.number, step, metrics, int(time.time() * 1000))
+        return self._report(reported) is Decision.STOP
 
     def log_model(self, model: Any, name: str, **options: Any) -> str:
         if not self._setup.log_models:

@@ -15,11 +15,11 @@ from mlflow import MlflowClient
 
 import mltune
 from mltune import Categorical, TrialState
+from mltune._util.timing import Timing
 from mltune.cli import main
 from mltune.driver.refresher import Refresher
 from mltune.report._timeline import lanes
 from mltune.report.view import read_view
-from mltune.tracking import runs
 from mltune.tracking.reader import read_study
 from tests.drivers import wait_for
 from tests.recorded import SPACE
@@ -116,7 +116,7 @@ def test_the_description_says_what_extends_a_study_that_a_timeout_ended(client: 
 
 
 def test_the_description_of_a_running_study(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runs, "RENEWED_EVERY", 0.1)
+    monkeypatch.setattr("mltune._util.timing.TIMING", Timing(renew_every=0.1, describe_every=0.1))
     seen = []
 
     def look() -> bool:
@@ -129,7 +129,6 @@ def test_the_description_of_a_running_study(client: MlflowClient, monkeypatch: p
             wait_for(look)
         return float(trial.params["x"])
 
-    monkeypatch.setattr("mltune.driver.page._EVERY", 0.1)
     tune(waits, n_trials=6, scheduler="none")
     assert seen[-1].startswith("**mltune: RUNNING** — ")
     assert re.search(r"of 6 trials: \d complete, in .* s; about .* s left \(as of .* UTC\)", seen[-1])

@@ -145,6 +145,7 @@ def test_a_trial_that_failed_is_tried_again(client: MlflowClient) -> None:
     assert tried == {0: 1, 1: 2, 2: 2, 3: 1, 4: 1}
 
 
+RENEWS = "from mltune._util import timing; timing.TIMING = timing.Timing(renew_every=0.3); "
 FILE: dict[str, Any] = {
     "name": "placed",
     "objective": "placed:train",
@@ -179,7 +180,7 @@ def write(folder: Path, code: str, **changes: Any) -> str:
 
 def main(*arguments: str) -> str:
     """A driver that runs the command; the tracking store hears of it often."""
-    return f"import mltune.cli, mltune.tracking.runs as runs; runs.RENEWED_EVERY = 0.3; mltune.cli.main({arguments!r})"
+    return f"{RENEWS}import mltune.cli; mltune.cli.main({arguments!r})"
 
 
 def study_of(client: MlflowClient) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 from collections import Counter
 from dataclasses import replace
-from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,6 @@ import mltune
 from mltune import Categorical, Float
 from mltune.config import validate
 from mltune.driver.resume import place
-from mltune.engines import Engine
-from mltune.engines.optuna import OptunaEngine
 from mltune.tracking.lease import Lease
 from mltune.tracking.reconcile import take_over
 from tests.drivers import Drivers, has_begun, kill, wait_for
@@ -55,8 +52,9 @@ def train(trial):
 """
 
 BEGIN = """
-import mltune, mltune.tracking.runs as runs
-runs.RENEWED_EVERY = 0.3  # the tracking store hears of it often
+import mltune
+from mltune._util import timing
+timing.TIMING = timing.Timing(renew_every=0.3)  # the tracking store hears of it often
 mltune.tune("late:train", {"x": mltune.Float(0, 1)}, direction="minimize", algorithm="random", n_trials=9, seed=1,
             executor="inline")
 """
@@ -123,22 +121,6 @@ def test_a_resumed_study_that_only_fails_can_be_resumed_again(client: MlflowClie
         mltune.resume(study, broken, n_trials=12, quiet=True)
     result = mltune.resume(study, lambda trial: trial.params["x"], quiet=True)
     assert [str(trial.state) for trial in result.trials] == ["COMPLETE"] * 4 + ["FAILED"] * 5 + ["COMPLETE"] * 3
-
-
-class Forgetful(OptunaEngine):
-    rebuild = Engine.rebuild
-
-
-def test_an_engine_that_cannot_go_on_is_refused_before_anything_is_changed(
-    client: MlflowClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    study = tune(lambda trial: 1.0).run_id
-    before = client.get_run(study).data.tags
-    found = EntryPoint("forgetful", f"{__name__}:Forgetful", "mltune.engines")
-    monkeypatch.setattr("mltune.plugins.entry_points", lambda group: [found])
-    with pytest.raises(mltune.RequestError, match="engine Forgetful cannot resume a study"):
-        mltune.resume(study, lambda trial: 1.0, engine="forgetful", n_trials=9, quiet=True)
-    assert client.get_run(study).data.tags == before
 
 
 def test_runs_that_the_old_driver_made_after_a_steal_are_deleted(client: MlflowClient) -> None:

@@ -11,7 +11,7 @@ from functools import cache
 
 import pytest
 
-from mltune.engines import AskTellEngine, create_engine
+from mltune.engines import Engine, create_engine
 from mltune.search import Search, Spec
 from mltune.space import Categorical, Float, Int, Params, SearchSpace
 from mltune.testing import MemoryDriver, Outcome
@@ -39,7 +39,7 @@ def train(params: Params) -> Outcome:
     return Outcome(level + params["depth"] / 10, tuple(level + params["depth"] / step for step in range(1, 10)))
 
 
-def engine(case: str) -> AskTellEngine:
+def engine(case: str) -> Engine:
     stops = case in SCHEDULERS
     search = Search(
         space=GRID if case == "grid" else SPACE,
@@ -49,9 +49,7 @@ def engine(case: str) -> AskTellEngine:
         scheduler=Spec(case if stops else "none"),
         initial=(),
     )
-    created = create_engine("optuna", search, N_TRIALS)
-    assert isinstance(created, AskTellEngine)
-    return created
+    return create_engine("optuna", search, N_TRIALS)
 
 
 def tell(trials: list[FrozenTrial]) -> Told:
@@ -61,7 +59,7 @@ def tell(trials: list[FrozenTrial]) -> Told:
 @cache
 def uninterrupted(case: str) -> tuple[FrozenTrial, ...]:
     driver = MemoryDriver(train, N_TRIALS)
-    engine(case).run(driver)
+    driver.run(engine(case))
     return tuple(driver.trials)
 
 
@@ -69,9 +67,9 @@ def uninterrupted(case: str) -> tuple[FrozenTrial, ...]:
 def test_the_rest_is_the_same(case: str, cut: int) -> None:
     whole = uninterrupted(case)
     rebuilt = engine(case)
-    rebuilt.rebuild([*whole[:cut], replace(whole[cut], state=TrialState.INTERRUPTED, value=None, reports={})])
+    rebuilt.replay([*whole[:cut], replace(whole[cut], state=TrialState.INTERRUPTED, value=None, reports={})])
     rest = MemoryDriver(train, N_TRIALS, first=cut)
-    rebuilt.run(rest)
+    rest.run(rebuilt)
     assert tell(rest.trials) == tell(list(whole[cut:]))
 
 

@@ -139,7 +139,7 @@ def test_hand_picked_points_teach_the_sampler() -> None:
     initial = tuple({"x": 0.05 * i, "n": 4} for i in range(12))
     engine = make(initial=initial)
     driver = MemoryDriver(lambda params: Outcome(float(str(params["x"]))), n_trials=16)
-    engine.run(driver)
+    driver.run(engine)
     assert all(float(str(driver.started[number]["x"])) < 0.4 for number in range(12, 16))
 
 

@@ -12,7 +12,7 @@ import pytest
 from mltune import Trial
 from mltune.errors import ObjectiveError
 from mltune.execution.local import LocalExecutor
-from mltune.messages import Ended, Raised, Reported, Returned
+from mltune.messages import Decision, Ended, Raised, Reported, Returned
 from mltune.objective import ObjectiveRef, load
 from tests.execution.helpers import run, send, task, wait_for
 
@@ -50,9 +50,9 @@ def test_reports_are_answered(stop: bool, last: float, workers: LocalExecutor) -
 
     workers.submit(send(objective, 7))
     first = workers.next()
-    workers.answer(7, stop=False)
+    workers.answer(7, Decision.CONTINUE)
     second = workers.next()
-    workers.answer(7, stop=stop)
+    workers.answer(7, Decision.STOP if stop else Decision.CONTINUE)
     assert isinstance(first, Reported)
     assert isinstance(second, Reported)
     assert (first.number, first.step, first.metrics) == (7, 0, {"value": 5.0})

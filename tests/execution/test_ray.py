@@ -19,7 +19,7 @@ from mltune import Trial
 from mltune.errors import ObjectiveError, RequestError
 from mltune.execution import Executor, ExecutorOptions, check_executor
 from mltune.execution.ray.executor import RayExecutor
-from mltune.messages import Died, Ended, Raised, Reported, Returned, Setup, Task
+from mltune.messages import Decision, Died, Ended, Raised, Reported, Returned, Setup, Task
 from mltune.objective import ObjectiveRef
 
 pytestmark = pytest.mark.alone
@@ -107,7 +107,7 @@ def test_reports_are_answered(stop: bool, executor: RayExecutor) -> None:
     reports = []
     while isinstance(message := executor.next(), Reported):
         reports.append((message.step, message.metrics))
-        executor.answer(4, stop=stop)
+        executor.answer(4, Decision.STOP if stop else Decision.CONTINUE)
     assert reports == [(0, {"value": 5.0}), (2, {"value": 6.0, "other": 1.0})][: 1 if stop else 2]
     assert (type(message.outcome) is Returned) is not stop
 

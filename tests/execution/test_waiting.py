@@ -13,7 +13,7 @@ from mltune import Trial
 from mltune.execution import Executor, ExecutorOptions
 from mltune.execution.inline import InlineExecutor
 from mltune.execution.local import LocalExecutor
-from mltune.messages import Ended, Reported, Returned, Setup
+from mltune.messages import Decision, Ended, Reported, Returned, Setup
 from tests.execution.helpers import run_sent, send
 
 pytestmark = pytest.mark.processes
@@ -99,7 +99,7 @@ def test_no_message_is_lost_over_wakes(executor: Executor) -> None:
         while not isinstance(message := executor.next(), Ended):
             if isinstance(message, Reported):
                 steps.append(message.step)
-                executor.answer(0, stop=False)
+                executor.answer(0, Decision.CONTINUE)
     finally:
         done.set()
         waker.join()

@@ -13,10 +13,9 @@ from mlflow import MlflowClient
 from rich.console import Console
 
 import mltune
-from mltune import Direction, Float, FrozenTrial, TrialState
+from mltune import Float
 from mltune.api import run_study
 from mltune.config import StudyConfig, validate
-from mltune.driver.progress import Progress
 from mltune.terminal.display import _Panel, where
 from tests.drivers import wait_for
 
@@ -104,30 +103,3 @@ def test_where_none_runs_the_command_and_the_filter_are_printed(tmp_path: Path) 
         "view: mlflow ui --backend-store-uri sqlite:////a/mlflow.db   (experiment 7, run abc)",
         "compare its trials: search the runs for tags.`mltune.study` = 'abc'",
     ]
-
-
-def trial(number: int, state: TrialState, value: float | None = None) -> FrozenTrial:
-    return FrozenTrial(number=number, params={}, seed=0, state=state, value=value)
-
-
-def test_progress_counts_what_uses_up_budget(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [100.0]
-    monkeypatch.setattr("mltune.driver.progress.time.monotonic", lambda: clock[0])
-    before = [trial(0, TrialState.COMPLETE, 3.0), trial(1, TrialState.FAILED)]
-    progress = Progress(Direction.MINIMIZE, n_trials=10, elapsed=50.0, finished=before)
-    assert (progress.done, progress.per_second, progress.left, progress.elapsed) == (2, None, None, 50.0)
-    progress.trial_changed(trial(2, TrialState.RUNNING))
-    progress.trial_changed(trial(3, TrialState.RUNNING))
-    clock[0] += 4
-    progress.trial_changed(trial(2, TrialState.COMPLETE, 1.0))
-    progress.trial_changed(trial(3, TrialState.INTERRUPTED))
-    assert progress.running == set()
-    assert progress.best is not None
-    assert progress.best.number == 2
-    assert (progress.done, progress.per_second, progress.left) == (3, 0.25, 28.0)
-    assert progress.format_counts() == "3 of 10 trials: 2 complete, 1 failed"
-
-
-def test_the_timeout_bounds_what_is_left() -> None:
-    progress = Progress(Direction.MINIMIZE, n_trials=None, timeout=60.0, elapsed=45.0)
-    assert progress.left == pytest.approx(15.0, abs=1.0)

@@ -4,19 +4,39 @@ from __future__ import annotations
 
 import math
 
-from mltune.engines import Driver, Report
+from mltune.engines import Engine
+from mltune.search import Search, Spec
+from mltune.space import Float, Params, SearchSpace
 from mltune.testing import MemoryDriver, Outcome
-from mltune.trial import FrozenTrial, Reason, TrialState
+from mltune.trial import Direction, FrozenTrial, Reason, TrialState
+
+
+class StopsAt(Engine):
+    """Random points; stops trials at one step, and notes how many are in flight."""
+
+    def __init__(self, stop_at: int | None = None) -> None:
+        space = SearchSpace({"x": Float(0.0, 1.0)})
+        super().__init__(Search(space=space, direction=Direction.MINIMIZE, seed=0, algorithm=Spec("random")))
+        self.most = self.in_flight = 0
+        self._stop_at = stop_at
+
+    def propose(self, number: int) -> Params:
+        self.in_flight += 1
+        self.most = max(self.most, self.in_flight)
+        return super().propose(number)
+
+    def tell(self, trial: FrozenTrial) -> None:
+        self.in_flight -= 1
+
+    def should_prune(self, trial: FrozenTrial, step: int) -> bool:
+        return step == self._stop_at
 
 
 def drive(outcome: Outcome, stop_at: int | None = None) -> FrozenTrial:
-    driver: Driver = MemoryDriver(lambda params: outcome, n_trials=1)
-    driver.start(0, {"x": 1})
-    while isinstance(event := driver.wait(), Report):
-        driver.answer(event, stop=event.step == stop_at)
-    assert event is not None
-    assert (driver.wait(), driver.next_number()) == (None, None)
-    return event
+    driver = MemoryDriver(lambda params: outcome, n_trials=1)
+    driver.run(StopsAt(stop_at))
+    (trial,) = driver.trials
+    return trial
 
 
 def test_the_four_ends_of_a_trial() -> None:
@@ -29,15 +49,8 @@ def test_the_four_ends_of_a_trial() -> None:
 
 
 def test_at_most_n_jobs_run_at_once_and_they_end_in_any_order() -> None:
-    driver = MemoryDriver(lambda params: Outcome(0.0, (1.0, 1.0)), n_trials=30, n_jobs=3)
-    most = 0
-    while len(driver.trials) < 30:
-        while (number := driver.next_number()) is not None:
-            driver.start(number, {})
-        most = max(most, len(driver.started) - len(driver.trials))
-        event = driver.wait()
-        if isinstance(event, Report):
-            driver.answer(event, stop=False)
-    assert most == 3
+    driver, engine = MemoryDriver(lambda params: Outcome(0.0, (1.0, 1.0)), n_trials=30, n_jobs=3), StopsAt()
+    driver.run(engine)
+    assert (engine.most, engine.in_flight) == (3, 0)
     numbers = [trial.number for trial in driver.trials]
     assert numbers != sorted(numbers) == list(range(30))

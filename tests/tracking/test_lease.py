@@ -10,7 +10,8 @@ from dataclasses import replace
 import psutil
 import pytest
 
-from mltune.tracking.lease import DEAD_AFTER, HELD, RENEWED_EVERY, Lease
+from mltune._util.timing import TIMING
+from mltune.tracking.lease import DEAD_AFTER, HELD, Lease
 from tests.drivers import wait_for
 
 ELSEWHERE = "another machine"
@@ -47,7 +48,7 @@ def test_another_process_of_the_same_number_is_not_the_driver() -> None:
 
 
 def test_a_process_elsewhere_is_alive_as_long_as_it_says_so() -> None:
-    assert 2 * RENEWED_EVERY < DEAD_AFTER
+    assert 2 * TIMING.renew_every < DEAD_AFTER
     lease = replace(Lease.mine(), boot=ELSEWHERE, pid=1)
     assert lease.is_alive()
     assert lease.is_held("study")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from mltune.messages import RunOpened, StoreDown, StoreUp
 from mltune.retry import LeaseLostError, StoreError
 from mltune.tracking.writer import Writer
 from tests.drivers import wait_for
@@ -77,14 +78,12 @@ def test_calls_are_made_in_order_and_each_once(make: Make, store: Store) -> None
     assert store.written == [*names, "last"] == store.tries
 
 
-def test_what_waited_for_a_call_runs_where_it_is_settled(make: Make, store: Store, woken: threading.Event) -> None:
-    writer, heard = make(), []
-    writer.put(store.write("a"), lambda result: heard.append((result, threading.current_thread())))
+def test_a_call_that_was_made_is_an_event_once(make: Make, store: Store, woken: threading.Event) -> None:
+    writer = make()
+    writer.put(store.write("a"), lambda run_id: RunOpened(0, 1, run_id))
     assert woken.wait(120)
-    assert heard == []
-    writer.settle()
-    writer.settle()
-    assert heard == [("A", threading.current_thread())]
+    assert list(writer.events()) == [RunOpened(0, 1, "A")]
+    assert list(writer.events()) == []
 
 
 def test_a_call_is_made_again_and_the_others_wait(make: Make, store: Store, woken: threading.Event) -> None:
@@ -93,15 +92,15 @@ def test_a_call_is_made_again_and_the_others_wait(make: Make, store: Store, woke
     for name in "abc":
         writer.put(store.write(name))
     assert woken.wait(120)
-    assert writer.trouble == "gone"
+    assert list(writer.events()) == [StoreDown("gone")]
     wait_for(lambda: len(store.tries) >= 3)
     assert set(store.tries) == {"a"}
     woken.clear()
     store.always = None
     assert woken.wait(120)
     assert writer.do(store.write("d"), nothing) == "D"
-    assert (store.written, writer.trouble) == (list("abcd"), None)
-    writer.settle()
+    assert store.written == list("abcd")
+    assert list(writer.events()) == [StoreUp()]
 
 
 def test_trouble_wakes_the_driver_once_and_its_end_once_more(store: Store) -> None:
@@ -121,14 +120,14 @@ def test_no_call_is_tried_for_longer_than_the_patience(make: Make, store: Store,
     woken.clear()
     assert woken.wait(120)
     with pytest.raises(StoreError, match=r"did not come back within `store_timeout`: nobody there"):
-        writer.settle()
+        list(writer.events())
     tried = len(store.tries)
     for name in "bc":
         writer.put(store.write(name))
     assert not writer.close(10)
     assert store.tries[tried:] == ["b", "c"]
     with pytest.raises(StoreError):
-        writer.settle()
+        list(writer.events())
 
 
 def test_calls_after_a_failure_are_made_if_the_store_takes_them(make: Make, store: Store) -> None:
@@ -139,7 +138,7 @@ def test_calls_after_a_failure_are_made_if_the_store_takes_them(make: Make, stor
     assert not writer.close(10)
     assert (store.tries, store.written) == (list("abc"), list("bc"))
     with pytest.raises(StoreError, match=r"^the tracking store failed: not yours$"):
-        writer.settle()
+        list(writer.events())
 
 
 def test_who_waits_for_a_call_hears_of_its_error_and_the_writer_goes_on(make: Make, store: Store) -> None:
@@ -147,7 +146,7 @@ def test_who_waits_for_a_call_hears_of_its_error_and_the_writer_goes_on(make: Ma
     store.errors = [PermissionError("not yours")]
     with pytest.raises(StoreError, match=r"^the tracking store failed: not yours$"):
         writer.do(store.write("a"), nothing)
-    writer.settle()
+    list(writer.events())
     assert writer.do(store.write("b"), nothing) == "B"
 
 
@@ -193,7 +192,7 @@ def test_a_renewal_is_tried_again_like_any_call(make: Make, store: Store) -> Non
     wait_for(lambda: len(store.tries) >= 3)
     store.always = None
     wait_for(lambda: "a" in store.written)
-    writer.settle()
+    list(writer.events())
     assert store.written[:2] == ["renewed", "a"]
     assert set(store.tries[: store.tries.index("a")]) == {"renewed"}
 
@@ -215,7 +214,7 @@ def test_nothing_is_written_once_the_lease_is_lost(make: Make, store: Store, wai
         writer.put(store.write(name))
     assert not writer.close(10)
     with pytest.raises(LeaseLostError):
-        writer.settle()
+        list(writer.events())
     assert store.tries == []
 
 

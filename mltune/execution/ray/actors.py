@@ -15,7 +15,7 @@ from ray._raylet import Config  # type: ignore[attr-defined]
 from mltune.errors import ObjectiveError
 from mltune.execution._base import Executor, ExecutorOptions
 from mltune.execution.local import LocalExecutor
-from mltune.messages import Died, Ended, Reported, Setup, Task
+from mltune.messages import Decision, Died, Ended, Reported, Setup, Task
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Desk:
     def __init__(self) -> None:
         self._tasks: asyncio.Queue[Task] = asyncio.Queue()
         self._messages: asyncio.Queue[Any] = asyncio.Queue()
-        self._asked: dict[int, asyncio.Future[bool]] = {}
+        self._asked: dict[int, asyncio.Future[Decision]] = {}
         self._waiting: dict[str, asyncio.Task[Any] | None] = {}
         self._running: dict[str, int] = {}
 
@@ -45,9 +45,9 @@ class Desk:
         """The driver waits for the next message."""
         return await self._messages.get()
 
-    async def answer(self, number: int, stop: bool) -> None:
+    async def answer(self, number: int, decision: Decision) -> None:
         """The driver answers a report."""
-        self._asked.pop(number).set_result(stop)
+        self._asked.pop(number).set_result(decision)
 
     async def lost(self, slot: str) -> None:
         """The driver has seen that a slot died; its task, if any, is over."""
@@ -70,9 +70,9 @@ class Desk:
         """A slot has started."""
         await self._messages.put(ready)
 
-    async def report(self, reported: Reported) -> bool:
+    async def report(self, reported: Reported) -> Decision:
         """A slot reports, and waits for the answer."""
-        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
         self._asked[reported.number] = answer
         await self._messages.put(reported)
         return await answer
@@ -121,7 +121,7 @@ class Slot(tune.Trainable):
         self._worker.submit(task)
         while not isinstance(message := self._worker.next(), Ended):
             if message is not None and message.number == task.number:  # else a thread that an earlier trial left behind
-                self._worker.answer(task.number, stop=ray.get(self._desk.report.remote(message)))
+                self._worker.answer(task.number, ray.get(self._desk.report.remote(message)))
         return message
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:

@@ -25,7 +25,7 @@ from mltune.errors import ObjectiveError, RequestError, first_line, nearest
 from mltune.execution._base import Executor, ExecutorLostError, ExecutorOptions, Limits
 from mltune.execution.ray.actors import Desk, Ready, Slot
 from mltune.execution.ray.cluster import check_room, connected, python_path, within
-from mltune.messages import Message, Setup, Task
+from mltune.messages import Decision, Message, Setup, Task
 
 _CLOSE_GRACE = 5.0  # seconds for Tuner.fit to notice that its trials are gone
 
@@ -98,8 +98,8 @@ class RayExecutor(Executor):
     def wake(self) -> None:
         self._messages.put(None)
 
-    def answer(self, number: int, *, stop: bool) -> None:
-        self._desk.answer.remote(number, stop)
+    def answer(self, number: int, decision: Decision) -> None:
+        self._desk.answer.remote(number, decision)
 
     def close(self) -> None:
         self._stopper.stopped = True

@@ -1,0 +1,40 @@
+"""The life of a champion: its model is registered, verified in a fresh process, and given the alias."""
+
+from __future__ import annotations
+
+from mlflow.entities.model_registry import ModelVersion
+
+from mltune.driver.session import Session
+from mltune.errors import RequestError
+from mltune.study import no_model
+from mltune.tracking import proof, registry
+from mltune.tracking.registry import Registration
+from mltune.trial import FrozenTrial
+
+
+def register(session: Session, name: str, best: FrozenTrial) -> Registration:
+    """Register the best model, and promote it once a fresh process could use it.
+
+    Args:
+        session: The session of the study.
+        name: The registered model.
+        best: The best trial.
+
+    Raises:
+        RequestError: The trial logged no model.
+        MlflowException: The registry refused.
+    """
+    version = session.do(lambda: _add_version(session, name, best))
+    environment = {**session.store.environment, **session.settings}
+    fault = proof.fault(f"models:/{name}/{version.version}", environment, session.check)
+    return session.do(lambda: registry.promote(session.store.client, version, fault))
+
+
+def _add_version(session: Session, name: str, best: FrozenTrial) -> ModelVersion:
+    client, config = session.store.client, session.request.config
+    model_id = best.model_id or registry.find_model(client, str(best.run_id))
+    if model_id is None:
+        raise RequestError(no_model(best))
+    return registry.add_version(
+        client, name, best, model_id, study=session.run_id, metric=config.metric, direction=config.direction
+    )

@@ -1,0 +1,118 @@
+"""Run a study, or what is left of it: from the request to the closed parent run."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+
+from mltune._util import timing
+from mltune._util.signals import Signals, Stop
+from mltune._util.timing import Stopwatch
+from mltune.driver import closing, opening
+from mltune.driver.events import Callback
+from mltune.driver.request import StudyRequest, executor_options
+from mltune.driver.session import Session
+from mltune.errors import StudyInterrupted
+from mltune.execution import Executor
+from mltune.messages import Setup
+from mltune.study import StudyResult
+from mltune.tracking import connection, other_runs
+from mltune.tracking.connection import Store
+from mltune.tracking.runs import Tracker
+from mltune.trial import Models
+
+
+def run_session(request: StudyRequest, callback: Callback) -> StudyResult:
+    """Run a study, or what is left of it.
+
+    Args:
+        request: The study.
+        callback: Told of what happens.
+
+    Raises:
+        RequestError: The objective cannot be loaded, or the store cannot be used; nothing was created or changed.
+        StudyFailedError: No trial completed, no model could be registered, or the store failed.
+        StudyInterrupted: A signal ended the study.
+    """
+    executor = request.study.executor(executor_options(request.config))
+    with Signals() as signals, contextlib.closing(executor), connection.quiet(), _retries(executor) as settings:
+        store = _start_workers(request, executor, signals, settings)
+        signals.wake = executor.wake
+        clock = Stopwatch(float(request.past.tags.get("elapsed_s", 0.0)) if request.past is not None else 0.0)
+        session = Session(
+            request=request,
+            store=store,
+            settings=settings,
+            tracker=_make_tracker(request, store, executor, clock),
+            executor=executor,
+            callback=callback,
+            signals=signals,
+            timing=timing.TIMING,
+            notes=[*request.notes, *request.study.notes],
+        )
+        result: StudyResult | None = None
+        try:
+            with closing.closing_runs(session):
+                study = session.study = opening.open_study(session, clock)
+                callback.on_study_start(study.state, session.notes)
+                study.loop.run()
+                signals.check()
+                result = closing.conclude(session, study)
+        finally:
+            if session.study is not None:
+                callback.on_study_end(session.study.state, result)
+        return result
+
+
+def _retries(executor: Executor) -> contextlib.AbstractContextManager[Mapping[str, str | None]]:
+    """Disable MLflow's own HTTP retries in the driver; yield the settings that workers need to restore them."""
+    return contextlib.nullcontext({}) if executor.limits.in_process else connection.one_try_a_call()
+
+
+def _start_workers(
+    request: StudyRequest, executor: Executor, signals: Signals, settings: Mapping[str, str | None]
+) -> Store:
+    """Reach the store and load the objective, before anything of the study is in MLflow.
+
+    Raises:
+        StudyInterrupted: A signal came.
+    """
+    config = request.config
+    try:
+        with signals.at_once():
+            executor.warm_up()
+            store = connection.connect()
+            executor.start(
+                Setup(
+                    objective=request.objective,
+                    metric=config.metric,
+                    environment={**store.environment, **settings},
+                    trial_timeout=config.trial_timeout,
+                    log_models=config.models is not Models.NONE,
+                    store_timeout=config.store_timeout,
+                )
+            )
+            return store
+    except Stop as stop:
+        raise StudyInterrupted(stop.signum, request.past.run_id if request.past else None) from None
+
+
+def _make_tracker(request: StudyRequest, store: Store, executor: Executor, clock: Stopwatch) -> Tracker:
+    config, past = request.config, request.past
+    project_run = other_runs.project_run(store.client) if past is None else None
+    if past is not None:
+        experiment_id = past.experiment_id
+    else:
+        experiment_id = connection.experiment(store.client, config.experiment_name, project_run)
+    return Tracker(
+        store.client,
+        experiment_id,
+        name=config.name,
+        metric=config.metric,
+        models=config.models,
+        project_run=project_run,
+        patience=config.store_timeout,
+        wake=executor.wake,
+        clock=clock,
+        timing=timing.TIMING,
+    )
