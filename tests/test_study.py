@@ -262,6 +262,7 @@ def test_the_parent_run(client: MlflowClient) -> None:
     assert tags == {
         "kind": "study",
         "engine": "optuna",
+        "executor": "inline",
         "algorithm": "random",
         "scheduler": "none",
         "metric": "value",

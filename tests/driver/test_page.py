@@ -293,7 +293,7 @@ def test_a_study_has_a_report_while_it_runs(client: MlflowClient, monkeypatch: p
         return float(trial.params["x"])
 
     seen: list[str] = []
-    monkeypatch.setattr("mltune.report.refresh._FIRST", 0.0)
+    monkeypatch.setattr("mltune.driver.refresher._FIRST", 0.0)
     result = tune(waits, n_trials=3)
     assert re.search(r"RUNNING: \d of 3 trials", seen[0])
     assert "COMPLETE: 3 of 3 trials" in artifact(client, result.run_id, "report/report.html")
@@ -305,7 +305,7 @@ def test_the_next_refresh_waits_for_as_long_as_the_last_one_allows(
     tracking_uri: str, recorded_study: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = recorded_study
-    monkeypatch.setattr("mltune.report.refresh._FIRST", 0.0)
+    monkeypatch.setattr("mltune.driver.refresher._FIRST", 0.0)
     refresher = Refresher({"MLFLOW_TRACKING_URI": tracking_uri}, share=0.5)
     began = time.monotonic()
     refresher.attend(study)
