@@ -42,6 +42,10 @@ _LAZY = {"Callback": "driver.events", "StudyResult": "study", "resume": "api", "
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("mlflow-mltune")
     if name in _LAZY:
         return getattr(importlib.import_module(f"mltune.{_LAZY[name]}"), name)
     raise AttributeError(f"module 'mltune' has no attribute '{name}'")

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.metadata import version
+
+import pytest
 
 import mltune
+from mltune.cli import main
 
 
 def test_the_public_names() -> None:
     assert mltune.__all__ == [
+        "Callback",
         "Categorical",
         "Direction",
         "Float",
@@ -42,3 +47,10 @@ heavy = {"mlflow", "optuna", "ray", "torch", "sklearn", "numpy", "pandas", "pyda
 assert not heavy, heavy
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_version_is_the_distributions(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert (ended.value.code, capsys.readouterr().out) == (0, f"mltune {version('mlflow-mltune')}\n")
+    assert mltune.__version__ == version("mlflow-mltune")
