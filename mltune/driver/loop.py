@@ -11,6 +11,7 @@ from typing import Any
 from mltune._util.signals import Signals, Stop
 from mltune._util.timing import Timing
 from mltune.driver.events import Callback
+from mltune.driver.recording import TrialTracker
 from mltune.driver.state import StudyState
 from mltune.engines import Engine
 from mltune.execution import Executor
@@ -31,7 +32,6 @@ from mltune.messages import (
     TimedOut,
 )
 from mltune.space import Params
-from mltune.tracking.runs import Tracker
 from mltune.trial import FrozenTrial, Reason, TrialState, is_finite
 
 
@@ -57,7 +57,7 @@ class Loop:
         self,
         engine: Engine,
         executor: Executor,
-        tracker: Tracker,
+        tracker: TrialTracker,
         state: StudyState,
         *,
         callback: Callback,

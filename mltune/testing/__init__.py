@@ -16,5 +16,14 @@ pytest.register_assert_rewrite("mltune.testing._contract")
 
 from mltune.testing._contract import EngineContract  # noqa: E402
 from mltune.testing._driver import MemoryDriver, Outcome  # noqa: E402
+from mltune.testing._memory import MemoryRun, MemoryTracker, Script, ScriptedExecutor  # noqa: E402
 
-__all__ = ["EngineContract", "MemoryDriver", "Outcome"]
+__all__ = [
+    "EngineContract",
+    "MemoryDriver",
+    "MemoryRun",
+    "MemoryTracker",
+    "Outcome",
+    "Script",
+    "ScriptedExecutor",
+]
