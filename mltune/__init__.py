@@ -13,9 +13,9 @@ from mltune.space import Categorical, Float, Int, SearchSpace
 from mltune.trial import Direction, FrozenTrial, Reason, Trial, TrialState
 
 if TYPE_CHECKING:
-    from mltune.api import resume, tune
+    from mltune.api import list_studies, load_study, resume, tune
     from mltune.driver.events import Callback
-    from mltune.study import StudyResult
+    from mltune.study import Study, StudyResult, StudySummary
 
 __all__ = [
     "Callback",
@@ -28,17 +28,30 @@ __all__ = [
     "Reason",
     "RequestError",
     "SearchSpace",
+    "Study",
     "StudyFailedError",
     "StudyInterrupted",
     "StudyResult",
+    "StudySummary",
     "Trial",
     "TrialPruned",
     "TrialState",
+    "list_studies",
+    "load_study",
     "resume",
     "tune",
 ]
 
-_LAZY = {"Callback": "driver.events", "StudyResult": "study", "resume": "api", "tune": "api"}  # they import mlflow
+_LAZY = {  # they import mlflow
+    "Callback": "driver.events",
+    "Study": "study",
+    "StudyResult": "study",
+    "StudySummary": "study",
+    "list_studies": "api",
+    "load_study": "api",
+    "resume": "api",
+    "tune": "api",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from mltune import study
 from mltune.config import StudyConfig, validate
 from mltune.driver.events import Callback, Callbacks
 from mltune.driver.request import StudyRequest, resolve
@@ -14,11 +15,12 @@ from mltune.driver.run import run_session
 from mltune.errors import RequestError
 from mltune.objective import Objective, pack
 from mltune.space import Params, SearchSpace
-from mltune.study import StudyResult
+from mltune.study import Study, StudySummary
 from mltune.terminal.display import make_display
+from mltune.tracking import connection
 from mltune.trial import Direction, Models
 
-__all__ = ["resume", "resume_study", "run_study", "tune"]
+__all__ = ["list_studies", "load_study", "resume", "resume_study", "run_study", "tune"]
 
 
 def tune(
@@ -49,7 +51,7 @@ def tune(
     experiment_name: str | None = None,
     callbacks: Sequence[Callback] = (),
     quiet: bool = False,
-) -> StudyResult:
+) -> Study:
     """Search for the best hyperparameters; every trial becomes a nested MLflow run.
 
     Args:
@@ -135,7 +137,7 @@ def resume(
     steal: bool = False,
     callbacks: Sequence[Callback] = (),
     quiet: bool = False,
-) -> StudyResult:
+) -> Study:
     """Go on where a study stopped: killed, interrupted, failed, or finished with too few trials.
 
     Finished trials stay as they are. Trials that were in flight are closed as INTERRUPTED and their points are tried
@@ -174,9 +176,35 @@ def resume(
     return resume_study(run_id, changes, _callback(callbacks, quiet=quiet), objective=objective, steal=steal)
 
 
-def run_study(
-    config: StudyConfig, objective: Objective | str, callback: Callback, folder: Path | None = None
-) -> StudyResult:
+def load_study(run_id: str) -> Study:
+    """Read a study from the tracking store: a running, failed, interrupted or finished one, of any age and machine.
+
+    Args:
+        run_id: The study's parent run.
+
+    Raises:
+        RequestError: There is no such run, or it is no study.
+        StoreUnavailableError: The store does not answer.
+    """
+    with connection.reading() as store:
+        return study.read_study(store, run_id)
+
+
+def list_studies(experiment_name: str | None = None) -> list[StudySummary]:
+    """Read the studies of the tracking store, the latest first; :func:`load_study` reads one with its trials.
+
+    Args:
+        experiment_name: Only those of this MLflow experiment.
+
+    Raises:
+        RequestError: There is no such experiment.
+        StoreUnavailableError: The store does not answer.
+    """
+    with connection.reading() as store:
+        return study.list_studies(store, experiment_name)
+
+
+def run_study(config: StudyConfig, objective: Objective | str, callback: Callback, folder: Path | None = None) -> Study:
     """Run a study; see :func:`tune`.
 
     Args:
@@ -185,9 +213,9 @@ def run_study(
         callback: Told of all that happens.
         folder: Where the module is; by default the working folder.
     """
-    study = resolve(config)
-    packed = pack(objective, in_process=study.executor.limits.in_process, folder=folder or ".")
-    return run_session(StudyRequest(study=study, objective=packed), callback)
+    resolved = resolve(config)
+    packed = pack(objective, in_process=resolved.executor.limits.in_process, folder=folder or ".")
+    return run_session(StudyRequest(study=resolved, objective=packed), callback)
 
 
 def _callback(callbacks: Sequence[Callback], *, quiet: bool) -> Callback:

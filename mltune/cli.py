@@ -194,14 +194,10 @@ def delete(
         raise MltuneError("the store must delete artifacts, but these stay: " + ", ".join(removed.undeleted))
 
 
-@contextlib.contextmanager
-def _store() -> Iterator[Store]:
-    """The tracking store, for one command."""
-    from mltune.retry import answering
+def _store() -> contextlib.AbstractContextManager[Store]:
     from mltune.tracking import connection
 
-    with connection.quiet(), connection.one_try_a_call(), answering():
-        yield connection.connect()
+    return connection.reading()
 
 
 def _console() -> Console:

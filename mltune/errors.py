@@ -18,6 +18,7 @@ from __future__ import annotations
 import difflib
 import signal
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from mltune._util.redaction import redact
 
@@ -58,11 +59,16 @@ class StoreUnavailableError(RequestError):
 
 
 class StudyFailedError(MltuneError, RuntimeError):
-    """The study ran and failed; ``run_id`` names its parent run."""
+    """The study ran and failed; ``run_id`` names its parent run.
+
+    Attributes:
+        study: The :class:`mltune.Study` with the trials that it has, or None if its parent run was not opened.
+    """
 
     def __init__(self, reason: str, run_id: str) -> None:
         self.reason = redact(reason)
         self.run_id = run_id
+        self.study: Any = None
         super().__init__(self.reason, run_id)
 
     def __str__(self) -> str:

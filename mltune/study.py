@@ -1,47 +1,97 @@
-"""What a study came to."""
+"""A study, read from its runs: running, failed, interrupted or finished, of any age and of any machine."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import mlflow
+from mlflow import MlflowClient
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+from mltune.config import StudyConfig, read_yaml, validate
 from mltune.errors import RequestError
-from mltune.tracking import registry
+from mltune.text import format_counts
+from mltune.tracking import reader, registry
+from mltune.tracking.connection import Store
 from mltune.tracking.cost import TrackingCost
+from mltune.tracking.reader import StudyRecord
 from mltune.tracking.registry import Registration
-from mltune.trial import Direction, FrozenTrial, TrialState
+from mltune.trial import Direction, FrozenTrial, TrialState, best_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudyResult:
-    """What a study came to.
+class Study:
+    """A study as it was when it was read; :func:`mltune.load_study` reads it anew.
+
+    All that it loads comes from the study's own store, whatever the process's tracking URI and working folder are.
 
     Attributes:
         run_id: The parent run.
-        state: COMPLETE.
-        trials: All trials in the order of their numbers.
-        best_trial: The best COMPLETE trial.
-        registration: The registered model version, None where none was asked for.
-        warnings: What about the study's set-up is worth a look, with a remedy each; see
-            ``docs/browse-compare-serve.md``.
+        name: The study's name.
+        metric: The metric that decides.
+        direction: Which of its values are better.
+        state: RUNNING, COMPLETE, FAILED or INTERRUPTED.
+        is_driven: Whether a driver is at work on it; a RUNNING study without one was killed.
+        reason: Why it FAILED, or None.
+        trials: The last attempt at each trial, in the order of the numbers.
+        n_trials: Trials in all that it may use, or None if only a timeout ends it.
+        elapsed: Seconds that it has been running, in all its sessions.
+        registration: The model version that this session has registered, or None.
+        warnings: What about the study's set-up is worth a look, with a remedy each; only of a study that has just
+            ended, see ``docs/browse-compare-serve.md``.
         cost: What keeping the record took.
     """
 
     run_id: str
+    experiment_id: str
     name: str
     metric: str
     direction: Direction
     state: TrialState
     trials: tuple[FrozenTrial, ...]
-    best_trial: FrozenTrial
+    store: Store = field(repr=False, compare=False)
+    is_driven: bool = False
+    reason: str | None = None
+    n_trials: int | None = None
+    elapsed: float = 0.0
     registration: Registration | None = None
     warnings: tuple[str, ...] = ()
     cost: TrackingCost = field(default_factory=TrackingCost)
+
+    @property
+    def best_trial(self) -> FrozenTrial:
+        """The COMPLETE trial with the best value; of equal ones the first.
+
+        Raises:
+            RequestError: No trial is COMPLETE.
+        """
+        best = best_of(self.trials, self.direction)
+        if best is None:
+            raise RequestError(f"a trial must be COMPLETE to be the best, but of study {self.run_id} none is")
+        return best
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """The params of the best trial; errors as of :attr:`best_trial`."""
+        return self.best_trial.params
+
+    @property
+    def progress(self) -> str:
+        """How far it has come, such as ``12 of 30 trials: 10 complete, 2 pruned``."""
+        return format_counts(Counter(trial.state for trial in self.trials if trial.finished), self.n_trials)
+
+    @property
+    def url(self) -> str | None:
+        """Its page in MLflow, or None if the store is no server."""
+        if not self.store.uri.startswith(("http://", "https://")):
+            return None
+        return f"{self.store.uri.rstrip('/')}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
 
     def to_dataframe(self) -> pd.DataFrame:
         """One row per trial: number, state, value, ``params.*``, ``metrics.*``, duration in seconds, run_id."""
@@ -57,18 +107,116 @@ class StudyResult:
         return pd.DataFrame(rows)
 
     def load_best_model(self) -> Any:
-        """The best trial's model, as ``mlflow.pyfunc`` loads it.
+        """Load the best trial's model as ``mlflow.pyfunc`` does.
 
         Raises:
-            RequestError: The best trial logged no model.
+            RequestError: No trial is COMPLETE, or the best one logged no model.
         """
-        best = self.best_trial
-        model_id = best.model_id or registry.find_model(mlflow.MlflowClient(), str(best.run_id))
+        client, best = self.store.client, self.best_trial
+        model_id = best.model_id or registry.find_model(client, str(best.run_id))
         if model_id is None:
             raise RequestError(no_model(best))
-        return mlflow.pyfunc.load_model(f"models:/{model_id}")
+        return mlflow.pyfunc.load_model(_download(client, model_id))
+
+
+StudyResult = Study
+"""The name of :class:`Study` in the first release."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudySummary:
+    """A study in a list, read from its parent run alone.
+
+    Attributes:
+        started: When it began, in seconds since 1970.
+        best_value: The best value so far, or None.
+    """
+
+    run_id: str
+    name: str
+    experiment: str
+    state: TrialState
+    is_driven: bool
+    started: float
+    metric: str | None
+    direction: Direction | None
+    best_value: float | None
+    best_run_id: str | None
+
+
+def read_study(store: Store, run_id: str) -> Study:
+    """Read a study and all its trials, without what they reported.
+
+    Raises:
+        RequestError: There is no such run, or it is no study.
+    """
+    record = reader.read_study(store.client, run_id)
+    return from_record(record, store, _read_config(store.client, run_id))
+
+
+def from_record(record: StudyRecord, store: Store, config: StudyConfig | None) -> Study:
+    """Make a study of what was read of it.
+
+    Args:
+        record: Its runs.
+        store: Where they are.
+        config: Its study file, or None if that cannot be read.
+    """
+    tags = record.tags
+    return Study(
+        run_id=record.run_id,
+        experiment_id=record.experiment_id,
+        name=record.name,
+        metric=tags["metric"],
+        direction=Direction(tags["direction"]),
+        state=TrialState(tags.get("state", "RUNNING")),
+        is_driven=record.is_driven,
+        reason=tags.get("reason"),
+        trials=record.trials,
+        store=store,
+        n_trials=config.n_trials if config is not None else None,
+        elapsed=float(tags.get("elapsed_s", 0.0)),
+        cost=TrackingCost.from_tags(tags),
+    )
+
+
+def list_studies(store: Store, experiment: str | None = None) -> list[StudySummary]:
+    """Read the studies of an experiment, or of all of them, the latest first.
+
+    Raises:
+        RequestError: There is no such experiment.
+    """
+    return [
+        StudySummary(
+            run_id=head.run_id,
+            name=head.name,
+            experiment=head.experiment,
+            state=TrialState(head.tags.get("state", "RUNNING")),
+            is_driven=reader.is_driven(head.run_id, head.tags),
+            started=head.started,
+            metric=head.tags.get("metric"),
+            direction=Direction(head.tags["direction"]) if "direction" in head.tags else None,
+            best_value=float(head.tags["best_value"]) if "best_value" in head.tags else None,
+            best_run_id=head.tags.get("best_run_id"),
+        )
+        for head in reader.list_studies(store.client, experiment)
+    ]
 
 
 def no_model(trial: FrozenTrial) -> str:
     """Why there is no model to load or to register."""
     return f"the best trial must have logged a model, but trial {trial.number} has none: call trial.log_model in it"
+
+
+def _read_config(client: MlflowClient, run_id: str) -> StudyConfig | None:
+    try:
+        return validate(read_yaml(reader.read_study_file(client, run_id), f"study.yaml of run {run_id}"))
+    except RequestError:
+        return None
+
+
+def _download(client: MlflowClient, model_id: str) -> str:
+    """Download a LoggedModel from the client's store; ``models:/`` addresses mean the process's global one."""
+    location = client.get_logged_model(model_id).artifact_location
+    files = get_artifact_repository(location, tracking_uri=client.tracking_uri)
+    return str(files.download_artifacts(""))  # type: ignore[no-untyped-call]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from mlflow import MlflowClient
 from tests.drivers import Drivers, Zygote, zygote
 from tests.recorded import record
 from tests.servers import Server, ray_cluster, tracking_server
-from tests.shared import copy_store, make_once
+from tests.shared import copy_store, make_once, move_store
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ["MLTUNE_REPORT"] = "false"  # a second or more for each study; tests of reports turn them on
@@ -129,6 +130,19 @@ def recorded_study(client: MlflowClient) -> str:
     """The run id of the study that the test's mark `recorded` names."""
     (parent,) = client.search_runs(["0"], "tags.`mltune.kind` = 'study'")
     return str(parent.info.run_id)
+
+
+@pytest.fixture
+def first_release(tracking_uri: str, chdir: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The run ids of the studies that the first release recorded, by name; their store is set in MLflow."""
+    import mlflow
+
+    shutil.unpack_archive(Path(__file__).parent / "data" / "first-release.zip", chdir / "first-release")
+    uri = move_store(Path("/first-release"), chdir / "first-release")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    mlflow.set_tracking_uri(uri)
+    studies = MlflowClient().search_runs(["0"], "tags.`mltune.kind` = 'study'")
+    return {str(run.info.run_name): str(run.info.run_id) for run in studies}
 
 
 def _forget_artifacts() -> None:

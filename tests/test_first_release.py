@@ -1,11 +1,10 @@
 """Studies that the first release recorded still open, resume, report and serve their models.
 
-`data/first-release.zip` is its store: one study each of `tests/recorded.py`, made by version 0.1.0 in /first-release.
+`data/first-release.zip` is its store: one study each of `tests/recorded.py`, made by version 0.1.0.
 """
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import mlflow
@@ -17,28 +16,16 @@ from mlflow import MlflowClient
 import mltune
 from mltune import TrialState
 from mltune.report.write import write_report
-from mltune.tracking.reader import list_studies, read_study
+from mltune.tracking.reader import read_study
 from tests import recorded
-from tests.shared import move_store
 
-STORE = Path(__file__).parent / "data" / "first-release.zip"
 N_TRIALS = {"finished": 18, "models": 12, "grid": 6, "conditional": 8, "failed": 5, "cut": 3, "killed": 3}
 
 
 @pytest.fixture
-def client(tracking_uri: str, chdir: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
+def client(first_release: dict[str, str]) -> MlflowClient:
     """A client of the first release's store."""
-    shutil.unpack_archive(STORE, chdir / "first-release")
-    uri = move_store(Path("/first-release"), chdir / "first-release")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    mlflow.set_tracking_uri(uri)
-    return MlflowClient(uri)
-
-
-@pytest.fixture
-def first_release(client: MlflowClient) -> dict[str, str]:
-    """The run ids of the first release's studies, by name."""
-    return {study.name: study.run_id for study in list_studies(client)}
+    return MlflowClient()
 
 
 def test_they_are_listed_and_read(first_release: dict[str, str], client: MlflowClient) -> None:

@@ -16,7 +16,7 @@ from mltune.driver.state import StudyState
 from mltune.errors import RequestError, StudyFailedError, StudyInterrupted
 from mltune.execution import ExecutorLostError
 from mltune.retry import LeaseLostError, StoreError, sentence, store_error
-from mltune.study import StudyResult
+from mltune.study import Study
 from mltune.tracking import reconcile
 from mltune.tracking.registry import Registration
 from mltune.trial import FrozenTrial, Models, TrialState
@@ -35,19 +35,19 @@ def closing_runs(session: Session) -> Iterator[None]:
     except BaseException as raised:
         error = _root_cause(raised, session.signals.received)
         written = _close_early(session, error)
-        run_id = session.run_id
         if isinstance(error, Stop):
-            remedy = session.request.resume_command(run_id)
-            raise StudyInterrupted(error.signum, run_id or None, remedy) from None
-        if isinstance(error, LeaseLostError):
-            raise StudyFailedError(str(error), run_id) from None
-        if isinstance(error, (ExecutorLostError, StoreError, MlflowException)):
-            raise StudyFailedError(_why_cut_off(session, error, written=written), run_id) from cause(error)
-        raise
+            remedy = session.request.resume_command(session.run_id)
+            raise StudyInterrupted(error.signum, session.run_id or None, remedy) from None
+        failure = _failure(session, error, written=written)
+        if failure is None:
+            raise
+        if session.study is not None:
+            failure.study = as_study(session, session.study, TrialState.FAILED, failure.reason)
+        raise failure from (cause(error) if failure is not error else error.__cause__)
     session.tracker.close(session.request.config.store_timeout)
 
 
-def conclude(session: Session, study: OpenStudy) -> StudyResult:
+def conclude(session: Session, study: OpenStudy) -> Study:
     """Register the best model, make the report and close the parent run.
 
     Raises:
@@ -66,16 +66,24 @@ def conclude(session: Session, study: OpenStudy) -> StudyResult:
     study.page.describe_end(registration)
     tracker.end_study(TrialState.COMPLETE)
     session.flush()
-    config = session.request.config
-    return StudyResult(
+    return replace(as_study(session, study, TrialState.COMPLETE), registration=registration)
+
+
+def as_study(session: Session, study: OpenStudy, state: TrialState, reason: str | None = None) -> Study:
+    """The study as it is now, in a final state."""
+    config, tracker = session.request.config, session.tracker
+    return Study(
         run_id=tracker.run_id,
+        experiment_id=tracker.experiment_id,
         name=config.name,
         metric=config.metric,
         direction=config.direction,
-        state=TrialState.COMPLETE,
-        trials=_kept(state),
-        best_trial=best,
-        registration=registration,
+        state=state,
+        reason=reason,
+        trials=_kept(study.state),
+        store=session.store,
+        n_trials=config.n_trials,
+        elapsed=study.state.elapsed,
         warnings=study.page.warnings,
         cost=tracker.cost,
     )
@@ -125,6 +133,17 @@ def _close_early(session: Session, error: BaseException) -> bool:
 def _root_cause(error: BaseException, signum: int | None) -> BaseException:
     """What ended a study: if a signal came, it came to the executor's processes, too."""
     return Stop(signum) if isinstance(error, ExecutorLostError) and signum is not None else error
+
+
+def _failure(session: Session, error: BaseException, *, written: bool) -> StudyFailedError | None:
+    """The error that a study ends with whose store or executor failed, or that has failed by itself; else None."""
+    if isinstance(error, StudyFailedError):
+        return error
+    if isinstance(error, LeaseLostError):
+        return StudyFailedError(str(error), session.run_id)
+    if isinstance(error, (ExecutorLostError, StoreError, MlflowException)):
+        return StudyFailedError(_why_cut_off(session, error, written=written), session.run_id)
+    return None
 
 
 def _why_cut_off(session: Session, error: Exception, *, written: bool) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mltune.driver.state import StudyState
-from mltune.study import StudyResult
+from mltune.study import Study
 from mltune.trial import FrozenTrial
 
 
@@ -34,7 +34,7 @@ class Callback:
     def on_tick(self, study: StudyState) -> None:
         """Called several times a second."""
 
-    def on_study_end(self, study: StudyState, result: StudyResult | None) -> None:
+    def on_study_end(self, study: StudyState, result: Study | None) -> None:
         """The parent run is closed; ``result`` is None if the study failed or was interrupted."""
 
 
@@ -68,6 +68,6 @@ class Callbacks(Callback):
         for callback in self._callbacks:
             callback.on_tick(study)
 
-    def on_study_end(self, study: StudyState, result: StudyResult | None) -> None:
+    def on_study_end(self, study: StudyState, result: Study | None) -> None:
         for callback in self._callbacks:
             callback.on_study_end(study, result)

@@ -16,11 +16,9 @@ from mltune.driver.request import Resolved, StudyRequest, implied_executor, reso
 from mltune.driver.run import run_session
 from mltune.errors import RequestError
 from mltune.objective import Objective, ObjectiveRef, pack
-from mltune.retry import answering
 from mltune.space import Params
-from mltune.study import StudyResult
+from mltune.study import Study, from_record
 from mltune.tracking import connection, reader
-from mltune.tracking.cost import TrackingCost
 from mltune.tracking.reader import StudyRecord
 from mltune.trial import FrozenTrial, TrialState
 
@@ -36,7 +34,7 @@ def resume_study(
     file: StudyConfig | None = None,
     folder: Path | None = None,
     steal: bool = False,
-) -> StudyResult:
+) -> Study:
     """Resume a study; see :func:`mltune.resume`.
 
     Args:
@@ -48,8 +46,8 @@ def resume_study(
         folder: Where the file is.
         steal: Take the study over though its driver seems to be alive.
     """
-    with connection.quiet(), connection.one_try_a_call(), answering():
-        client = connection.connect().client
+    with connection.reading() as store:
+        client = store.client
         record = reader.read_study(client, run_id)
         recorded = read_yaml(reader.read_study_file(client, run_id), f"study.yaml of run {run_id}")
     _leave_project_run(run_id)
@@ -62,7 +60,7 @@ def resume_study(
     config = study.config
     if (finished := _finished(record, config)) is not None:
         callback.on_note(f"study {run_id} is finished and was left as it is: {finished}")
-        return _result(record, config)
+        return from_record(record, store, config)
     where = [folder, record.tags.get("folder"), "."]
     found = _objective(objective or config.objective, study, [Path(each) for each in where if each is not None])
     request = StudyRequest(study=study, objective=found, notes=tuple(notes), past=record, steal=steal)
@@ -211,18 +209,3 @@ def _finished(record: StudyRecord, config: StudyConfig) -> str | None:
     if config.n_trials is None or any(number not in finished for number in range(config.n_trials)):
         return None
     return f"it has {len(finished)} trials; a larger --n-trials extends it"
-
-
-def _result(record: StudyRecord, config: StudyConfig) -> StudyResult:
-    best = record.best_trial
-    assert best is not None, "a COMPLETE study has a best trial"
-    return StudyResult(
-        run_id=record.run_id,
-        name=record.name,
-        metric=config.metric,
-        direction=config.direction,
-        state=TrialState.COMPLETE,
-        trials=record.trials,
-        best_trial=best,
-        cost=TrackingCost.from_tags(record.tags),
-    )

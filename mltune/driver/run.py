@@ -15,14 +15,14 @@ from mltune.driver.session import Session
 from mltune.errors import StudyInterrupted
 from mltune.execution import Executor
 from mltune.messages import Setup
-from mltune.study import StudyResult
+from mltune.study import Study
 from mltune.tracking import connection, other_runs
 from mltune.tracking.connection import Store
 from mltune.tracking.runs import Tracker
 from mltune.trial import Models
 
 
-def run_session(request: StudyRequest, callback: Callback) -> StudyResult:
+def run_session(request: StudyRequest, callback: Callback) -> Study:
     """Run a study, or what is left of it.
 
     Args:
@@ -50,7 +50,7 @@ def run_session(request: StudyRequest, callback: Callback) -> StudyResult:
             timing=timing.TIMING,
             notes=[*request.notes, *request.study.notes],
         )
-        result: StudyResult | None = None
+        result: Study | None = None
         try:
             with closing.closing_runs(session):
                 study = session.study = opening.open_study(session, clock)

@@ -22,7 +22,7 @@ from mltune.trial import Direction, FrozenTrial, TrialState
 
 if TYPE_CHECKING:
     from mltune.config import StudyConfig
-    from mltune.study import StudyResult
+    from mltune.study import Study
 
 
 def make_display(*, quiet: bool = False) -> Callback:
@@ -62,13 +62,13 @@ class _Lines(Callback):
     def on_trial_end(self, study: StudyState, trial: FrozenTrial) -> None:
         self._print(format_trial(trial))
 
-    def on_study_end(self, study: StudyState, result: StudyResult | None) -> None:
+    def on_study_end(self, study: StudyState, result: Study | None) -> None:
         if result is not None:
             self._print_result(result)
         for line in where(study.run_id, study.tracking_uri, study.experiment_id, study.config):
             self._print(line)
 
-    def _print_result(self, result: StudyResult) -> None:
+    def _print_result(self, result: Study) -> None:
         best = result.best_trial
         self._print(format_states(result.trials))
         self._print(f"best: trial {best.number} with {result.metric} = {best.value:g} ({format_params(best)})")
@@ -101,7 +101,7 @@ class _Panel(_Lines):
         if trial.state is TrialState.FAILED:
             super().on_trial_end(study, trial)
 
-    def on_study_end(self, study: StudyState, result: StudyResult | None) -> None:
+    def on_study_end(self, study: StudyState, result: Study | None) -> None:
         if self._live.is_started:
             self._live.refresh()  # in a notebook rich leaves the panel as it was at its last tick
             self._live.stop()

@@ -19,6 +19,7 @@ from mlflow.exceptions import MlflowException
 from mltune._util.env import environment
 from mltune._util.redaction import cause, redact
 from mltune.errors import RequestError, StoreUnavailableError, first_line
+from mltune.retry import answering
 
 _PROBE_TIMEOUT = 5.0  # seconds
 _SQLITE = "sqlite:///"
@@ -68,6 +69,17 @@ def one_try_a_call() -> Iterator[dict[str, str | None]]:
     before = {name: os.environ.get(name) for name in ours}
     with environment(ours):
         yield before
+
+
+@contextlib.contextmanager
+def reading() -> Iterator[Store]:
+    """Connect to the store for one short task, quietly; what it says in place of an answer is a request error.
+
+    Raises:
+        StoreUnavailableError: It does not answer, or refuses us.
+    """
+    with quiet(), one_try_a_call(), answering():
+        yield connect()
 
 
 def connect() -> Store:

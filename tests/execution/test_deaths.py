@@ -137,6 +137,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, ROOT)
 import cloudpickle
+from mltune.execution import ExecutorOptions
 from mltune.messages import Setup
 from mltune.execution.local import LocalExecutor
 from tests.execution.helpers import start_strays, task
