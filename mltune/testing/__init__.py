@@ -1,4 +1,6 @@
-"""For authors of engines: the laws that every engine keeps, as a pytest class, and a driver in memory.
+"""For authors of plugins: the laws that every engine and every executor keeps, as pytest classes; and stand-ins.
+
+:class:`MemoryTracker`, :class:`ScriptedExecutor` and :class:`MemoryDriver` take the places of the real ones, in memory.
 
 A plugin's whole test is::
 
@@ -12,14 +14,16 @@ from __future__ import annotations
 
 import pytest
 
-pytest.register_assert_rewrite("mltune.testing._contract")
+pytest.register_assert_rewrite("mltune.testing._engines", "mltune.testing._executors")
 
-from mltune.testing._contract import EngineContract  # noqa: E402
 from mltune.testing._driver import MemoryDriver, Outcome  # noqa: E402
+from mltune.testing._engines import EngineContract  # noqa: E402
+from mltune.testing._executors import ExecutorContract  # noqa: E402
 from mltune.testing._memory import MemoryRun, MemoryTracker, Script, ScriptedExecutor  # noqa: E402
 
 __all__ = [
     "EngineContract",
+    "ExecutorContract",
     "MemoryDriver",
     "MemoryRun",
     "MemoryTracker",
