@@ -12,7 +12,7 @@ from mltune.trial import FrozenTrial
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setup:
+class WorkerConfig:
     """What is the same for all trials of a study.
 
     Attributes:

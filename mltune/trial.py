@@ -123,7 +123,7 @@ class TrialServices(Protocol):
         """Log a model to the trial's run; its LoggedModel id."""
 
 
-class _Alone:
+class _DetachedServices:
     """A trial outside of any study: reports are accepted, models are not logged."""
 
     def report(self, step: int, metrics: Mapping[str, float]) -> bool:
@@ -165,7 +165,7 @@ class Trial:
         self.seed = seed
         self.run_id = run_id
         self._metric = metric
-        self._services: TrialServices = services if services is not None else _Alone()
+        self._services: TrialServices = services if services is not None else _DetachedServices()
         self._last_step: int | None = None
         self._stopped = False
 

@@ -15,7 +15,7 @@ from mlflow.entities import RunTag
 from mlflow.exceptions import MlflowException
 
 from mltune.retry import StoreError, is_transient, sentence, store_error
-from mltune.tracking.connection import one_try_a_call
+from mltune.tracking.connection import no_mlflow_retries
 from tests.proxy import Fault, Proxy, answers, drops, pool, proxy_before, slow
 from tests.shared import copy_store
 
@@ -30,7 +30,7 @@ def proxy() -> Iterator[Proxy]:
 
 
 def error_of(uri: str) -> MlflowException:
-    with one_try_a_call(), pytest.raises(MlflowException) as caught:
+    with no_mlflow_retries(), pytest.raises(MlflowException) as caught:
         MlflowClient(tracking_uri=uri).log_metric("run", "m", 1.0)
     return caught.value
 

@@ -26,7 +26,7 @@ def register(session: Session, name: str, best: FrozenTrial) -> Registration:
     """
     version = session.do(lambda: _add_version(session, name, best))
     environment = {**session.store.environment, **session.settings}
-    fault = proof.fault(f"models:/{name}/{version.version}", environment, session.check)
+    fault = proof.verify_model(f"models:/{name}/{version.version}", environment, session.check)
     return session.do(lambda: registry.promote(session.store.client, version, fault))
 
 

@@ -61,7 +61,7 @@ def conclude(session: Session, study: OpenStudy) -> Study:
         raise StudyFailedError(_why_failed(state), tracker.run_id)
     registration = _register(session, study, best)
     if session.request.steal:
-        session.do(lambda: reconcile.discard_strays(session.store.client, tracker.run_id))
+        session.do(lambda: reconcile.discard_orphans(session.store.client, tracker.run_id))
     _report(session, study, TrialState.COMPLETE)
     study.page.describe_end(registration)
     tracker.end_study(TrialState.COMPLETE)

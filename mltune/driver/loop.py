@@ -138,7 +138,7 @@ class Loop:
         """Have the next trial's run created ahead if trials are so short that its creation would show."""
         number = self._upcoming() if self._last_duration < self._timing.short_trial else None
         if number is not None and self._state.attempts.count(number) == 0:
-            self._tracker.reserve_trial(number)
+            self._tracker.prefetch_trial(number)
 
     def _submit(self, event: RunOpened) -> None:
         """Let the objective begin, now that the trial's run exists."""

@@ -17,7 +17,7 @@ class TrialTracker(Protocol):
 
     experiment_id: str
 
-    def reserve_trial(self, number: int) -> None:
+    def prefetch_trial(self, number: int) -> None:
         """Create the run of a trial's first attempt ahead of it."""
 
     def start_trial(self, trial: FrozenTrial, first: str | None) -> None:

@@ -14,7 +14,7 @@ from mltune.driver.request import StudyRequest, executor_options
 from mltune.driver.session import Session
 from mltune.errors import StudyInterrupted
 from mltune.execution import Executor
-from mltune.messages import Setup
+from mltune.messages import WorkerConfig
 from mltune.study import Study
 from mltune.tracking import connection, other_runs
 from mltune.tracking.connection import Store
@@ -66,7 +66,7 @@ def run_session(request: StudyRequest, callback: Callback) -> Study:
 
 def _retries(executor: Executor) -> contextlib.AbstractContextManager[Mapping[str, str | None]]:
     """Disable MLflow's own HTTP retries in the driver; yield the settings that workers need to restore them."""
-    return contextlib.nullcontext({}) if executor.limits.in_process else connection.one_try_a_call()
+    return contextlib.nullcontext({}) if executor.limits.in_process else connection.no_mlflow_retries()
 
 
 def _start_workers(
@@ -83,7 +83,7 @@ def _start_workers(
             executor.warm_up()
             store = connection.connect()
             executor.start(
-                Setup(
+                WorkerConfig(
                     objective=request.objective,
                     metric=config.metric,
                     environment={**store.environment, **settings},

@@ -93,8 +93,8 @@ class OptunaEngine(AskTellEngine):
 
     def __init__(self, search: Search) -> None:
         super().__init__(search)
-        self._proposals = None if search.algorithm.name in ENUMERATED else _Proposals(search, self._make_sampler)
-        self._stops = None if search.scheduler.name == "none" else _Stops(search.direction, self._make_pruner())
+        self._sampler = None if search.algorithm.name in ENUMERATED else _SamplerMirror(search, self._make_sampler)
+        self._pruner = None if search.scheduler.name == "none" else _PrunerMirror(search.direction, self._make_pruner())
 
     def _make_sampler(self, seed: int) -> BaseSampler:
         spec = self.search.algorithm
@@ -140,22 +140,22 @@ class OptunaEngine(AskTellEngine):
 
     def propose(self, number: int) -> Params:
         params = super().propose(number)
-        if self._proposals is not None and (number < len(self.search.initial) or number in self._begun):
-            self._proposals.adopt(number, params)
+        if self._sampler is not None and (number < len(self.search.initial) or number in self._begun):
+            self._sampler.adopt(number, params)
         return params
 
     def ask(self, number: int, seed: int) -> dict[str, Value]:
-        if self._proposals is None:
+        if self._sampler is None:
             return super().ask(number, seed)
-        return self._proposals.ask(number, seed)
+        return self._sampler.ask(number, seed)
 
     def tell(self, trial: FrozenTrial) -> None:
-        for mirror in (self._proposals, self._stops):
+        for mirror in (self._sampler, self._pruner):
             if mirror is not None:
                 mirror.tell(trial)
 
     def should_prune(self, trial: FrozenTrial, step: int) -> bool:
-        return self._stops is not None and self._stops.should_prune(trial, step)
+        return self._pruner is not None and self._pruner.should_prune(trial, step)
 
 
 class _Mirror:
@@ -174,7 +174,7 @@ class _Mirror:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
 
 
-class _Proposals(_Mirror):
+class _SamplerMirror(_Mirror):
     """What a sampler knows: all points, those in flight too, and what became of them.
 
     Only TPE knows pruned trials. For GP and CMA-ES, which would ignore them and propose the like again, they
@@ -274,7 +274,7 @@ class _Proposals(_Mirror):
         return self._sign * max(self._sign * value, self._sign * self._best)
 
 
-class _Stops(_Mirror):
+class _PrunerMirror(_Mirror):
     """What a scheduler knows: the reports of all trials, and which of them completed."""
 
     def __init__(self, direction: Direction, pruner: BasePruner) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from mltune.messages import Decision, Message, Setup, Task
+from mltune.messages import Decision, Message, Task, WorkerConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ class Executor(ABC):
         """Begin with what needs no setup; may be called once, before :meth:`start`."""
 
     @abstractmethod
-    def start(self, setup: Setup) -> None:
+    def start(self, setup: WorkerConfig) -> None:
         """Make ready to run; called once, before all else but :meth:`warm_up`.
 
         Raises:

@@ -7,7 +7,7 @@ import threading
 from typing import ClassVar
 
 from mltune.execution._base import Executor, ExecutorOptions, Limits
-from mltune.messages import Decision, Message, Reported, Setup, Task
+from mltune.messages import Decision, Message, Reported, Task, WorkerConfig
 
 
 class InlineExecutor(Executor):
@@ -20,7 +20,7 @@ class InlineExecutor(Executor):
         self._messages: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self._answers: dict[int, queue.SimpleQueue[Decision]] = {}
 
-    def start(self, setup: Setup) -> None:
+    def start(self, setup: WorkerConfig) -> None:
         from mltune.worker.runner import Runner
 
         self._runner = Runner(setup, self._report)

@@ -15,7 +15,7 @@ from mltune._util.processes import end_marked, memory_above
 from mltune.errors import ObjectiveError
 from mltune.execution._base import Executor, ExecutorOptions
 from mltune.execution.worker_process import WorkerProcess
-from mltune.messages import Cost, Decision, Died, Ended, Message, Setup, Task, TimedOut
+from mltune.messages import Cost, Decision, Died, Ended, Message, Task, TimedOut, WorkerConfig
 
 _LOOK_AROUND = 1.0  # seconds between looks at whether the workers' processes live
 _MEMORY_LOOK = 0.1  # the same, while their memory is limited
@@ -32,7 +32,7 @@ class LocalExecutor(Executor):
         self._n_jobs = options.n_jobs
         self._trial_memory = options.trial_memory
         self._workers: list[WorkerProcess] = []
-        self._setup: Setup | None = None
+        self._setup: WorkerConfig | None = None
         self._next_look = 0.0
         self._woken, self._waker = socket.socketpair()
         self._woken.setblocking(False)
@@ -42,7 +42,7 @@ class LocalExecutor(Executor):
         for _ in range(self._n_jobs):
             self._workers.append(WorkerProcess(self._environment()))  # one by one: a signal may come in between
 
-    def start(self, setup: Setup) -> None:
+    def start(self, setup: WorkerConfig) -> None:
         self._setup = setup
         if not self._workers:
             self.warm_up()

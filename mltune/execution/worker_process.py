@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 
 from mltune._util.processes import MARK
 from mltune.errors import ObjectiveError
-from mltune.messages import Decision, Died, Setup, Task
+from mltune.messages import Decision, Died, Task, WorkerConfig
 
 _BOOT = "import sys; sys.path[:] = eval(sys.argv[1]); from mltune.worker.main import main; main(*sys.argv[2:])"
 _END_GRACE = 5.0  # seconds for the supervisor to end what the worker started
@@ -51,7 +51,7 @@ class WorkerProcess:
             )
         self.connection = Connection(ours.detach())
 
-    def send(self, message: Setup | Task | tuple[int, Decision]) -> None:
+    def send(self, message: WorkerConfig | Task | tuple[int, Decision]) -> None:
         with contextlib.suppress(ConnectionError):  # it died; reading from it will say so
             self.connection.send(message)
 

@@ -17,7 +17,19 @@ import pytest
 
 from mltune.errors import ObjectiveError
 from mltune.execution import Executor, ExecutorOptions, check_executor, get_executor
-from mltune.messages import Decision, Died, Ended, Message, Pruned, Raised, Reported, Returned, Setup, Task, TimedOut
+from mltune.messages import (
+    Decision,
+    Died,
+    Ended,
+    Message,
+    Pruned,
+    Raised,
+    Reported,
+    Returned,
+    Task,
+    TimedOut,
+    WorkerConfig,
+)
 from mltune.objective import ObjectiveRef
 from mltune.trial import Trial
 
@@ -195,7 +207,9 @@ class ExecutorContract:
         """With a sentence that names it."""
         with closing(self._make()) as executor, pytest.raises(ObjectiveError, match="no_such_module"):
             executor.start(
-                Setup(objective=ObjectiveRef("no_such_module", "train", str(tmp_path)), metric="value", environment={})
+                WorkerConfig(
+                    objective=ObjectiveRef("no_such_module", "train", str(tmp_path)), metric="value", environment={}
+                )
             )
 
     def test_variables_are_as_the_study_wants_them(self, started: Executor) -> None:
@@ -232,9 +246,9 @@ class ExecutorContract:
         executor = self._class()
         return executor(ExecutorOptions(n_jobs=min(2, executor.limits.max_jobs or 2), **options))
 
-    def _setup(self, **options: Any) -> Setup:
+    def _setup(self, **options: Any) -> WorkerConfig:
         objective: Any = ObjectiveRef("mltune.testing._executors", "run_sent", os.getcwd())
-        return Setup(
+        return WorkerConfig(
             objective=objective, metric="value", environment={"MLTUNE_SET": "5", "MLTUNE_UNSET": None}, **options
         )
 

@@ -20,9 +20,9 @@ from mltune.messages import (
     Returned,
     RunClosed,
     RunOpened,
-    Setup,
     Task,
     TimedOut,
+    WorkerConfig,
 )
 from mltune.trial import FrozenTrial
 
@@ -53,7 +53,7 @@ class MemoryTracker:
 
     Attributes:
         runs: The runs by their id, in the order in which they were created.
-        reserved: The numbers of trials whose runs were created ahead.
+        prefetched: The numbers of trials whose runs were created ahead.
         best: The runs that were said to be the best, in that order, with the number of trials before each.
         removed: The runs whose models were removed.
         dropped: The attempts whose runs were deleted because they never began, by number and attempt.
@@ -63,7 +63,7 @@ class MemoryTracker:
 
     def __init__(self, lag: int = 0) -> None:
         self.runs: dict[str, MemoryRun] = {}
-        self.reserved: list[int] = []
+        self.prefetched: list[int] = []
         self.best: list[tuple[str, int]] = []
         self.removed: list[str] = []
         self.dropped: list[tuple[int, int]] = []
@@ -72,8 +72,8 @@ class MemoryTracker:
         self._queue: deque[tuple[int, Event]] = deque()
         self._looks = 0
 
-    def reserve_trial(self, number: int) -> None:
-        self.reserved.append(number)
+    def prefetch_trial(self, number: int) -> None:
+        self.prefetched.append(number)
 
     def start_trial(self, trial: FrozenTrial, first: str | None) -> None:
         run_id = f"run-{trial.number}-{trial.attempt}"
@@ -162,7 +162,7 @@ class ScriptedExecutor(Executor):
         self._rng = random.Random(seed)
         self._running: dict[int, _Scripted] = {}
 
-    def start(self, setup: Setup) -> None:
+    def start(self, setup: WorkerConfig) -> None:
         """Nothing to start."""
 
     def submit(self, task: Task) -> None:

@@ -62,7 +62,7 @@ def quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def one_try_a_call() -> Iterator[dict[str, str | None]]:
+def no_mlflow_retries() -> Iterator[dict[str, str | None]]:
     """Turn MLflow's own retries (four minutes, blocking) off in this process; what they were, for the workers."""
     timeout = os.environ.get("MLFLOW_HTTP_REQUEST_TIMEOUT", _CALL_TIMEOUT)
     ours: dict[str, str | None] = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": timeout}
@@ -78,7 +78,7 @@ def reading() -> Iterator[Store]:
     Raises:
         StoreUnavailableError: It does not answer, or refuses us.
     """
-    with quiet(), one_try_a_call(), answering():
+    with quiet(), no_mlflow_retries(), answering():
         yield connect()
 
 

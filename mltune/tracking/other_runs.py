@@ -29,7 +29,7 @@ def project_run(client: MlflowClient) -> Run | None:
         ) from cause(error)
 
 
-def twins(client: MlflowClient, experiment_id: str, uid: str) -> list[str]:
+def duplicates(client: MlflowClient, experiment_id: str, uid: str) -> list[str]:
     """The runs that were made for one attempt: more than one where a request was repeated."""
     runs = client.search_runs([experiment_id], f"tags.`mltune.uid` = '{uid}'")
     return [str(run.info.run_id) for run in runs]

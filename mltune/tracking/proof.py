@@ -28,7 +28,7 @@ except BaseException as error:
 """
 
 
-def fault(uri: str, environment: Mapping[str, str | None], check: Callable[[], None]) -> str | None:
+def verify_model(uri: str, environment: Mapping[str, str | None], check: Callable[[], None]) -> str | None:
     """Why a model cannot be used; None where it loads, and predicts on its input example if it has one.
 
     Args:

@@ -12,7 +12,7 @@ from mlflow.entities import Param, Run
 from mltune.errors import RequestError
 from mltune.tracking.delete import remove_models
 from mltune.tracking.lease import Lease
-from mltune.tracking.other_runs import close_children, discard, twins
+from mltune.tracking.other_runs import close_children, discard, duplicates
 from mltune.tracking.reader import parent_run, trial_runs
 from mltune.tracking.tags import STATUS, own_tags, to_tags
 from mltune.trial import DURATION, TrialState
@@ -71,7 +71,7 @@ def reconcile(client: MlflowClient, study: str, last_heard: float) -> None:
         last_heard: When the last driver said that it lives, in seconds since 1970.
     """
     parent = parent_run(client, study)
-    for twin in twins(client, parent.info.experiment_id, own_tags(parent).get("uid", "")):
+    for twin in duplicates(client, parent.info.experiment_id, own_tags(parent).get("uid", "")):
         if twin != study:
             discard(client, twin)
     by_uid: dict[str, list[Run]] = {}
@@ -87,7 +87,7 @@ def reconcile(client: MlflowClient, study: str, last_heard: float) -> None:
             _close(client, used, int(last_heard * 1000))
 
 
-def discard_strays(client: MlflowClient, study: str) -> None:
+def discard_orphans(client: MlflowClient, study: str) -> None:
     """Delete the runs that a driver made for its trials after the study had been taken from it.
 
     Args:

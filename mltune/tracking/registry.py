@@ -98,7 +98,7 @@ def promote(client: MlflowClient, version: ModelVersion, fault: str | None = Non
     Args:
         client: A client of the store.
         version: The version.
-        fault: Why it cannot be used, see :func:`mltune.tracking.proof.fault`; it then stays without the alias.
+        fault: Why it cannot be used, see :func:`mltune.tracking.proof.verify_model`; it then stays without the alias.
     """
     name, number = str(version.name), str(version.version)
     if fault is not None:

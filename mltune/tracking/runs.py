@@ -29,7 +29,7 @@ from mltune.tracking.entries import Entries
 from mltune.tracking.lease import HELD, Lease
 from mltune.tracking.note import merged
 from mltune.tracking.open_trial import OpenTrial, final_metrics, final_tags, now
-from mltune.tracking.other_runs import close_children, discard, twins
+from mltune.tracking.other_runs import close_children, discard, duplicates
 from mltune.tracking.tags import LIMIT, STATUS, own_tags, prefixed, to_tags
 from mltune.tracking.writer import Writer
 from mltune.trial import FrozenTrial, Models, Reason, TrialState
@@ -92,7 +92,7 @@ class Tracker:
         self._starting: dict[str, OpenTrial] = {}  # by uid, until the run is there
         self._ready: list[RunOpened] = []  # runs that were made ahead and are used now
         self._open_trials: dict[str, OpenTrial] = {}  # by run id
-        self._reserved: dict[str, Callable[[], str]] = {}  # uid to what makes the run
+        self._prefetched: dict[str, Callable[[], str]] = {}  # uid to what makes the run
         self._born: dict[str, int] = {}  # uid to when the run was made, in milliseconds since 1970, until it is used
         self._runs: dict[str, str] = {}  # uid to run id
         self._made_twice: set[str] = set()  # uids
@@ -140,12 +140,12 @@ class Tracker:
         self._renew()
         self._write_study(tags, study_yaml)
 
-    def reserve_trial(self, number: int) -> None:
+    def prefetch_trial(self, number: int) -> None:
         """Make the run of a trial's first attempt ahead of it, so that the trial need not wait for the store."""
         uid = self._uid(number, 1)
-        if uid not in self._reserved:
-            self._reserved[uid] = self._trial_creation(number, 1, None)
-            self._writer.put(self._reserved[uid])
+        if uid not in self._prefetched:
+            self._prefetched[uid] = self._trial_creation(number, 1, None)
+            self._writer.put(self._prefetched[uid])
 
     def start_trial(self, trial: FrozenTrial, first: str | None) -> None:
         """Open the nested run of a trial; the event :class:`~mltune.messages.RunOpened` names it.
@@ -155,7 +155,7 @@ class Tracker:
             first: The run of the first attempt, if this is a later one.
         """
         uid, opened = self._uid(trial.number, trial.attempt), OpenTrial()
-        create = self._reserved.pop(uid, None) or self._trial_creation(trial.number, trial.attempt, first)
+        create = self._prefetched.pop(uid, None) or self._trial_creation(trial.number, trial.attempt, first)
         self._busy_before = self._busy_before or self._writer.busy
         opened.entries.add(
             params=[Param(name, str(value)) for name, value in trial.params.items()],
@@ -239,11 +239,11 @@ class Tracker:
         plain = redact(reason or "").encode("utf-8", "backslashreplace").decode()
         tags = {"state": str(state), "elapsed_s": self._elapsed_s()} | ({"reason": plain[:LIMIT]} if plain else {})
         ended = now()
-        unused, self._reserved = list(self._reserved), {}
+        unused, self._prefetched = list(self._prefetched), {}
 
         def end() -> None:
             if self.run_id:  # it may have come while this waited
-                self._delete_twins()
+                self._delete_duplicates()
                 tags.update(self.cost.to_tags())
                 self._client.set_terminated(self.run_id, STATUS[state], ended)
                 described = self._described(self._client.get_run(self.run_id))
@@ -364,13 +364,13 @@ class Tracker:
         return create
 
     def _find_run(self, uid: str) -> None:
-        if found := twins(self._client, self.experiment_id, uid):
+        if found := duplicates(self._client, self.experiment_id, uid):
             self._runs[uid] = found[0]
 
-    def _delete_twins(self) -> None:
+    def _delete_duplicates(self) -> None:
         """A request that seemed lost may have made a second run later on."""
         for uid in self._made_twice:
-            for run_id in twins(self._client, self.experiment_id, uid):
+            for run_id in duplicates(self._client, self.experiment_id, uid):
                 if run_id != self._runs.get(uid):
                     discard(self._client, run_id)
 

@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
 from mltune.errors import ObjectiveError
-from mltune.messages import Decision, Reported, Setup, Task
+from mltune.messages import Decision, Reported, Task, WorkerConfig
 from mltune.worker.supervisor import fork_worker
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _EXIT_GRACE = 2.0  # seconds that exit handlers and user threads get once the driver has closed the channel
 
 
-def load_runner(setup: Setup, report: Callable[[Reported], Decision], dump_to: int) -> Runner:
+def load_runner(setup: WorkerConfig, report: Callable[[Reported], Decision], dump_to: int) -> Runner:
     """Make this process a worker, and load the objective.
 
     Args:
@@ -94,7 +94,7 @@ def main(*numbers: str) -> None:
 
 def _serve(channel: _Channel, crash: int) -> None:
     importlib.import_module("mltune.worker.runner")  # and so MLflow, which takes seconds, while the driver prepares
-    setup: Setup = channel.connection.recv()
+    setup: WorkerConfig = channel.connection.recv()
     try:
         runner = load_runner(setup, channel.report, crash)
     except ObjectiveError as error:

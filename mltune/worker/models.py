@@ -24,7 +24,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from mltune.retry import is_transient, patiently
 from mltune.worker.dependencies import find_dependencies, references
-from mltune.worker.remarks import kept_back
+from mltune.worker.remarks import suppressed
 
 _TRUSTED = ("sklearn", "numpy", "scipy")
 _SKLEARN = ("mlflow", "sklearn", "numpy", "scipy")
@@ -93,7 +93,7 @@ def log_model(
     saved = Model(artifact_path=name, run_id=run_id, metadata=dict(metadata) if metadata else None)
     with TemporaryDirectory(prefix="mltune-") as folder:
         path = Path(folder, "model")
-        with kept_back() as remarks:
+        with suppressed() as remarks:
             save(
                 model,
                 path,

@@ -46,7 +46,7 @@ class Remarks(logging.Filter):
 
 
 @contextlib.contextmanager
-def kept_back() -> Iterator[Remarks]:
+def suppressed() -> Iterator[Remarks]:
     """Keep MLflow's remarks back in this thread."""
     remarks = Remarks()
     loggers = [logging.getLogger(f"mlflow.{name}") for name in _LOGGERS]

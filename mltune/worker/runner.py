@@ -10,7 +10,7 @@ from typing import Any
 
 from mltune._util.tracebacks import one_line, stack_of, user_traceback
 from mltune.errors import TrialPruned
-from mltune.messages import Cost, Decision, Ended, Pruned, Raised, Reported, Returned, Setup, Task, TimedOut
+from mltune.messages import Cost, Decision, Ended, Pruned, Raised, Reported, Returned, Task, TimedOut, WorkerConfig
 from mltune.objective import load
 from mltune.trial import Trial, as_metrics
 from mltune.worker import attach, models
@@ -32,7 +32,7 @@ class Runner:
         ObjectiveError: The objective cannot be loaded here.
     """
 
-    def __init__(self, setup: Setup, report: Report, dump_to: int = 2) -> None:
+    def __init__(self, setup: WorkerConfig, report: Report, dump_to: int = 2) -> None:
         self._setup = setup
         self._report = report
         self._dump_to = dump_to
@@ -84,7 +84,7 @@ class Runner:
 class _Services:
     """What a trial needs of its worker."""
 
-    def __init__(self, setup: Setup, task: Task, report: Report) -> None:
+    def __init__(self, setup: WorkerConfig, task: Task, report: Report) -> None:
         self._setup = setup
         self._task = task
         self._report = report

@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, ClassVar
 
 from mltune.execution import Executor, ExecutorOptions, Limits
-from mltune.messages import Decision, Died, Ended, Message, Reported, Setup, Task, TimedOut
+from mltune.messages import Decision, Died, Ended, Message, Reported, Task, TimedOut, WorkerConfig
 
 _POLL = 0.5  # seconds between looks at the clock
 _BOOT = "import sys; sys.path[:] = eval(sys.argv[1]); import mltune_subprocess as m; m.serve(int(sys.argv[2]))"
@@ -29,7 +29,7 @@ class SubprocessExecutor(Executor):
         self._woken, self._waker = socket.socketpair()
         self._waker.setblocking(False)
 
-    def start(self, setup: Setup) -> None:
+    def start(self, setup: WorkerConfig) -> None:
         """Load the objective once in a process of its own, to refuse it before anything is recorded."""
         self._setup = setup
         probe = _Process(setup, None)
@@ -92,7 +92,7 @@ class SubprocessExecutor(Executor):
 class _Process:
     """One process, in a session of its own, and the channel to it."""
 
-    def __init__(self, setup: Setup, task: Task | None) -> None:
+    def __init__(self, setup: WorkerConfig, task: Task | None) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
             command = [sys.executable, "-c", _BOOT, repr(sys.path), str(theirs.fileno())]

@@ -381,7 +381,7 @@ def test_an_outage_is_told_once() -> None:
 
 def test_runs_of_short_trials_are_created_ahead() -> None:
     study = Study(lambda task, attempt: FINE, n_trials=4).run()
-    assert study.tracker.reserved == [2, 3]
+    assert study.tracker.prefetched == [2, 3]
 
 
 def ended(number: int, state: TrialState, attempt: int = 1, value: float | None = None) -> FrozenTrial:

@@ -195,16 +195,16 @@ def test_failed_and_pruned_trials_stand_behind_the_best(algorithm: str) -> None:
     engine.tell(ended(2, 9.0, reports=(1.0, 9.0), state=TrialState.PRUNED))
     engine.tell(ended(3, 2.0, reports=(1.0, 2.0), state=TrialState.PRUNED))
     engine.tell(ended(4, None, reports=(math.nan,), state=TrialState.PRUNED))
-    assert engine._proposals is not None
-    assert [trial.value for trial in engine._proposals._study.trials] == [-math.inf, 5.0, 5.0, 2.0, -math.inf]
+    assert engine._sampler is not None
+    assert [trial.value for trial in engine._sampler._study.trials] == [-math.inf, 5.0, 5.0, 2.0, -math.inf]
 
 
 def test_tpe_ranks_failed_trials_below_pruned_ones() -> None:
     engine = make()
     engine.tell(ended(0, None, reports=(0.0,), reason=Reason.EXCEPTION))
     engine.tell(ended(1, 3.0, reports=(4.0, 3.0), state=TrialState.PRUNED))
-    assert engine._proposals is not None
-    failed, pruned = engine._proposals._study.trials
+    assert engine._sampler is not None
+    failed, pruned = engine._sampler._study.trials
     assert (failed.state, failed.intermediate_values) == (optuna.trial.TrialState.PRUNED, {})
     assert (pruned.state, pruned.intermediate_values) == (optuna.trial.TrialState.PRUNED, {2: 3.0})
 
@@ -236,8 +236,8 @@ def test_reports_are_filed_under_our_numbers_whatever_comes_first() -> None:
     engine = make("random", "hyperband")
     for number in (7, 2, 9):
         engine.tell(ended(number, 1.0, reports=(float(number),)))
-    assert engine._stops is not None
-    filed = {trial.number: trial.intermediate_values for trial in engine._stops._study.trials}
+    assert engine._pruner is not None
+    filed = {trial.number: trial.intermediate_values for trial in engine._pruner._study.trials}
     assert {number: values for number, values in filed.items() if values} == {2: {1: 2.0}, 7: {1: 7.0}, 9: {1: 9.0}}
 
 

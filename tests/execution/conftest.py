@@ -11,7 +11,7 @@ import pytest
 from mltune import Trial
 from mltune.execution import ExecutorOptions
 from mltune.execution.local import LocalExecutor
-from mltune.messages import Setup
+from mltune.messages import WorkerConfig
 from mltune.objective import ObjectiveRef
 from tests.execution.helpers import SENT, idle, wait_for
 
@@ -35,7 +35,9 @@ def executors(tracking_uri: str) -> Iterator[Callable[..., LocalExecutor]]:
         made.append(executor)
         source = objective if isinstance(objective, ObjectiveRef) else cloudpickle.dumps(objective)
         variables = {"MLFLOW_TRACKING_URI": tracking_uri, **(environment or {})}
-        executor.start(Setup(objective=source, metric="value", environment=variables, trial_timeout=trial_timeout))
+        executor.start(
+            WorkerConfig(objective=source, metric="value", environment=variables, trial_timeout=trial_timeout)
+        )
         return executor
 
     yield make
@@ -57,7 +59,7 @@ def workers(pool: Pool) -> Iterator[LocalExecutor]:
     """Two idle workers for what the task brings along: those that the last test left, unless it failed."""
     if not pool:
         pool.append(LocalExecutor(ExecutorOptions(n_jobs=2)))
-        pool[0].start(Setup(objective=SENT, metric="value", environment={}))
+        pool[0].start(WorkerConfig(objective=SENT, metric="value", environment={}))
     (executor,) = pool
     wait_for(lambda: idle(executor) == 2)
     yield executor

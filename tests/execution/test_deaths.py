@@ -138,7 +138,7 @@ from pathlib import Path
 sys.path.insert(0, ROOT)
 import cloudpickle
 from mltune.execution import ExecutorOptions
-from mltune.messages import Setup
+from mltune.messages import WorkerConfig
 from mltune.execution.local import LocalExecutor
 from tests.execution.helpers import start_strays, task
 
@@ -155,7 +155,7 @@ def objective(trial):
     return 1.0
 
 executor = LocalExecutor(ExecutorOptions(n_jobs=3))
-executor.start(Setup(objective=cloudpickle.dumps(objective), metric="value", environment={}))
+executor.start(WorkerConfig(objective=cloudpickle.dumps(objective), metric="value", environment={}))
 for number, hang in enumerate(["", "busy", "gil"]):
     executor.submit(task(number, hang=hang))
 while True:

@@ -17,7 +17,7 @@ import pytest
 from mltune import Trial
 from mltune.execution import ExecutorOptions
 from mltune.execution.local import LocalExecutor
-from mltune.messages import Died, Returned, Setup, TimedOut
+from mltune.messages import Died, Returned, TimedOut, WorkerConfig
 from tests.execution.helpers import SENT, STRAYS, alive, pids, run, send, start_strays, task
 
 pytestmark = pytest.mark.processes
@@ -31,7 +31,7 @@ LIMIT = 600 * MIB
 def limited() -> Iterator[LocalExecutor]:
     """Two workers for what the task brings along, with limited memory."""
     with closing(LocalExecutor(ExecutorOptions(n_jobs=2, trial_memory=LIMIT))) as executor:
-        executor.start(Setup(objective=SENT, metric="value", environment={}))
+        executor.start(WorkerConfig(objective=SENT, metric="value", environment={}))
         yield executor
 
 

@@ -19,15 +19,15 @@ from mltune import Trial
 from mltune.errors import ObjectiveError, RequestError
 from mltune.execution import Executor, ExecutorOptions, check_executor
 from mltune.execution.ray.executor import RayExecutor
-from mltune.messages import Decision, Died, Ended, Raised, Reported, Returned, Setup, Task
+from mltune.messages import Decision, Died, Ended, Raised, Reported, Returned, Task, WorkerConfig
 from mltune.objective import ObjectiveRef
 
 pytestmark = pytest.mark.alone
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # else every worker imports this module, and so Ray
 
 
-def setup(objective: Any) -> Setup:
-    return Setup(
+def setup(objective: Any) -> WorkerConfig:
+    return WorkerConfig(
         objective=objective if isinstance(objective, ObjectiveRef) else cloudpickle.dumps(objective),
         metric="value",
         environment={},

@@ -13,7 +13,7 @@ from mltune import Trial
 from mltune.execution import Executor, ExecutorOptions
 from mltune.execution.inline import InlineExecutor
 from mltune.execution.local import LocalExecutor
-from mltune.messages import Decision, Ended, Reported, Returned, Setup
+from mltune.messages import Decision, Ended, Reported, Returned, WorkerConfig
 from tests.execution.helpers import run_sent, send
 
 pytestmark = pytest.mark.processes
@@ -24,7 +24,7 @@ def executor(request: pytest.FixtureRequest) -> Executor:
     if request.param == "local":
         return request.getfixturevalue("workers")  # type: ignore[no-any-return]
     inline = InlineExecutor(ExecutorOptions())
-    inline.start(Setup(objective=run_sent, metric="value", environment={}))
+    inline.start(WorkerConfig(objective=run_sent, metric="value", environment={}))
     return inline
 
 

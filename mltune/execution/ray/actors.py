@@ -1,4 +1,4 @@
-"""What runs in Ray's processes: the slots that run trials, and the desk between slots and driver."""
+"""What runs in Ray's processes: the slots that run trials, and the broker between slots and driver."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ray._raylet import Config  # type: ignore[attr-defined]
 from mltune.errors import ObjectiveError
 from mltune.execution._base import Executor, ExecutorOptions
 from mltune.execution.local import LocalExecutor
-from mltune.messages import Decision, Died, Ended, Reported, Setup, Task
+from mltune.messages import Decision, Died, Ended, Reported, Task, WorkerConfig
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Ready:
 
 
 @ray.remote(num_cpus=0)
-class Desk:
+class Broker:
     """Gives tasks to the slots and passes on what they say; one actor, so that all sees one order of events."""
 
     def __init__(self) -> None:
@@ -93,12 +93,12 @@ class Slot(tune.Trainable):
     def setup(  # type: ignore[override]
         self,
         config: dict[str, Any],
-        setup: Setup,
-        desk: Any,
+        setup: WorkerConfig,
+        broker: Any,
         environment: Mapping[str, str],
         trial_memory: int | None,
     ) -> None:
-        self._desk = desk
+        self._broker = broker
         self._worker: Executor = LocalExecutor(ExecutorOptions(trial_memory=trial_memory))
         self._refusal: ObjectiveError | None = None
         context = ray.get_runtime_context()
@@ -108,20 +108,20 @@ class Slot(tune.Trainable):
             self._worker.start(setup)
         except ObjectiveError as error:
             self._refusal = error
-        ray.get(desk.ready.remote(Ready(context.current_actor, self._refusal)))
+        ray.get(broker.ready.remote(Ready(context.current_actor, self._refusal)))
 
     def step(self) -> dict[str, Any]:
-        task: Task = ray.get(self._desk.take_task.remote(self.trial_id))
+        task: Task = ray.get(self._broker.take_task.remote(self.trial_id))
         refused = Ended(task.number, Died(str(self._refusal)))
         ended = self._run(task) if self._refusal is None else refused
-        ray.get(self._desk.end.remote(self.trial_id, ended))
+        ray.get(self._broker.end.remote(self.trial_id, ended))
         return {}
 
     def _run(self, task: Task) -> Ended:
         self._worker.submit(task)
         while not isinstance(message := self._worker.next(), Ended):
             if message is not None and message.number == task.number:  # else a thread that an earlier trial left behind
-                self._worker.answer(task.number, ray.get(self._desk.report.remote(message)))
+                self._worker.answer(task.number, ray.get(self._broker.report.remote(message)))
         return message
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:

@@ -21,8 +21,8 @@ from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-d
 
 from mltune._util.env import environment
 from mltune.errors import RequestError, first_line
-from mltune.execution.ray.reaper import MARK, Undertaker
-from mltune.messages import Setup
+from mltune.execution.ray.reaper import MARK, Reaper
+from mltune.messages import WorkerConfig
 from mltune.objective import ObjectiveRef
 
 _OBJECT_STORE = 100 * 2**20  # bytes; only tasks and reports pass through it
@@ -33,7 +33,7 @@ _LONGEST_PARENT = 24  # of the folder of Ray's sockets, whose paths may have 107
 
 
 @contextlib.contextmanager
-def connected(n_jobs: int, resources: Mapping[str, float], setup: Setup) -> Iterator[str]:
+def connected(n_jobs: int, resources: Mapping[str, float], setup: WorkerConfig) -> Iterator[str]:
     """Ray, and a folder for as long as it is needed.
 
     A Ray that is there is used and left running; else there is one of our own, which nobody without its token can join.
@@ -43,15 +43,15 @@ def connected(n_jobs: int, resources: Mapping[str, float], setup: Setup) -> Iter
     """
     with contextlib.ExitStack() as closing:
         folder = _make_folder()
-        undertaker = Undertaker(folder)
-        closing.callback(undertaker.bury)
+        reaper = Reaper(folder)
+        closing.callback(reaper.reap)
         if not ray.is_initialized():
             address = _address()
             if address is not None:
                 closing.enter_context(_joined(address, setup))
             else:
                 cpus = max(os.cpu_count() or 1, math.ceil(n_jobs * resources["cpu"]))
-                closing.enter_context(_private(undertaker.mark, folder, cpus))
+                closing.enter_context(_private(reaper.mark, folder, cpus))
         yield folder
 
 
@@ -118,7 +118,7 @@ def _address() -> str | None:
 
 
 @contextlib.contextmanager
-def _joined(address: str, setup: Setup) -> Iterator[None]:
+def _joined(address: str, setup: WorkerConfig) -> Iterator[None]:
     """A cluster; the objective's folder travels there, without what is never code.
 
     Raises:

@@ -23,9 +23,9 @@ from mltune._util.env import THREAD_VARIABLES, environment
 from mltune._util.scoped import log_level, quiet
 from mltune.errors import ObjectiveError, RequestError, first_line, nearest
 from mltune.execution._base import Executor, ExecutorLostError, ExecutorOptions, Limits
-from mltune.execution.ray.actors import Desk, Ready, Slot
+from mltune.execution.ray.actors import Broker, Ready, Slot
 from mltune.execution.ray.cluster import check_room, connected, python_path, within
-from mltune.messages import Decision, Message, Setup, Task
+from mltune.messages import Decision, Message, Task, WorkerConfig
 
 _CLOSE_GRACE = 5.0  # seconds for Tuner.fit to notice that its trials are gone
 
@@ -69,7 +69,7 @@ class RayExecutor(Executor):
     def errors(cls, options: ExecutorOptions) -> list[str]:
         return _resource_errors(options.resources)
 
-    def start(self, setup: Setup) -> None:
+    def start(self, setup: WorkerConfig) -> None:
         self._closing.enter_context(log_level("ray.tune", logging.CRITICAL + 1))  # it prints what we say in a sentence
         with quiet("ray"):
             breakpoint_hook = {"PYTHONBREAKPOINT": os.environ.get("PYTHONBREAKPOINT")}  # ray.init sets its own
@@ -77,14 +77,14 @@ class RayExecutor(Executor):
             folder = self._closing.enter_context(connected(self._n_jobs, self._resources, setup))
             check_room(self._resources)
             here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-            self._desk = Desk.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]
+            self._broker = Broker.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]
             threading.Thread(target=self._pump, daemon=True).start()
             self._fit = threading.Thread(target=self._run, args=(setup, folder), daemon=True)
             self._fit.start()
         self._await_ready()
 
     def submit(self, task: Task) -> None:
-        self._desk.submit.remote(task)
+        self._broker.submit.remote(task)
 
     def next(self, timeout: float | None = None) -> Message | None:
         try:
@@ -99,7 +99,7 @@ class RayExecutor(Executor):
         self._messages.put(None)
 
     def answer(self, number: int, decision: Decision) -> None:
-        self._desk.answer.remote(number, decision)
+        self._broker.answer.remote(number, decision)
 
     def close(self) -> None:
         self._stopper.stopped = True
@@ -112,7 +112,7 @@ class RayExecutor(Executor):
 
     def _kill(self) -> None:
         """End all actors, so that Tune notices that it has been stopped."""
-        for actor in [*self._actors, self._desk]:
+        for actor in [*self._actors, self._broker]:
             with contextlib.suppress(Exception):  # it is gone already
                 ray.kill(actor)
 
@@ -131,15 +131,15 @@ class RayExecutor(Executor):
     def _lost(self, slot: str) -> None:
         """A slot died: over its task, or, before any was ready, over its start."""
         if self._actors:
-            self._desk.lost.remote(slot)
+            self._broker.lost.remote(slot)
         else:
             self._first_ready.put(ObjectiveError("mltune must start in Ray's workers, but the first one died"))
 
     def _pump(self) -> None:
-        """Take the desk's messages into this process, until the desk is gone."""
+        """Take the broker's messages into this process, until the broker is gone."""
         try:
             while True:
-                message = ray.get(self._desk.take_message.remote())
+                message = ray.get(self._broker.take_message.remote())
                 if isinstance(message, Ready):
                     self._actors.append(message.actor)
                     self._first_ready.put(message)
@@ -154,10 +154,10 @@ class RayExecutor(Executor):
             self._first_ready.put(RequestError(why))
             self._messages.put(ExecutorLostError(why))
 
-    def _run(self, setup: Setup, folder: str) -> None:
+    def _run(self, setup: WorkerConfig, folder: str) -> None:
         """All slots as one run of Tune, which starts a slot again whenever it died."""
         slot = tune.with_parameters(
-            Slot, setup=setup, desk=self._desk, environment=self._environment(), trial_memory=self._trial_memory
+            Slot, setup=setup, broker=self._broker, environment=self._environment(), trial_memory=self._trial_memory
         )
         tuner = tune.Tuner(
             tune.with_resources(slot, self._resources),

@@ -17,13 +17,13 @@ MARK = "MLTUNE_RAY"
 """The variable that names a private Ray to all its processes and to whatever they start."""
 
 _LOOK_AROUND = 0.5  # seconds between looks at whether the driver lives
-_BURY_GRACE = 20.0  # seconds
+_REAP_GRACE = 20.0  # seconds
 _ROUNDS = 500  # looks for survivors
 _PAUSE = 0.01  # seconds between them
 _BOOT = "import sys; sys.path[:] = eval(sys.argv[1]); from mltune.execution.ray.reaper import main; main()"
 
 
-class Undertaker:
+class Reaper:
     """Ends marked processes and removes a folder, when told to or when this process is gone.
 
     Args:
@@ -41,10 +41,10 @@ class Undertaker:
             start_new_session=True,
         )
 
-    def bury(self) -> None:
+    def reap(self) -> None:
         """Have it done now, and wait for it."""
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.communicate(timeout=_BURY_GRACE)
+            self._process.communicate(timeout=_REAP_GRACE)
 
 
 def main() -> None:
