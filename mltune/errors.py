@@ -1,8 +1,8 @@
-"""The exception tree.
+"""The exception hierarchy.
 
 MltuneError
 ├── RequestError (ValueError)              the request is wrong; nothing was created    exit code 2
-│   ├── SpaceError                         the search space or a point in it
+│   ├── SpaceError                         the search space or a point in it is invalid
 │   ├── ObjectiveError                     the objective cannot be imported or sent to a worker
 │   ├── MissingPackageError (ImportError)  an engine or algorithm needs a package
 │   └── StoreUnavailableError              the tracking server does not answer
@@ -24,14 +24,14 @@ from mltune._util.redaction import redact
 
 
 class MltuneError(Exception):
-    """Everything that mltune raises on purpose."""
+    """Base class of the exceptions that mltune raises on purpose."""
 
 
 class RequestError(MltuneError, ValueError):
-    """The request is wrong: what must hold, what was given, what to do.
+    """Error for an invalid request; it says what must hold, what was given, and what to do.
 
     Args:
-        faults: One sentence, or all the sentences at once.
+        faults: One sentence, or a sequence with one sentence per fault.
     """
 
     def __init__(self, faults: str | Sequence[str]) -> None:
@@ -43,26 +43,26 @@ class RequestError(MltuneError, ValueError):
 
 
 class SpaceError(RequestError):
-    """A search space, or a point in it, breaks a rule."""
+    """Error for an invalid search space, or an invalid point in one."""
 
 
 class ObjectiveError(RequestError):
-    """The objective cannot be imported, or cannot travel to a worker."""
+    """Error for an objective that cannot be imported or sent to a worker."""
 
 
 class MissingPackageError(RequestError, ImportError):
-    """A package that the request needs is not installed."""
+    """Error for a package that the request needs and that is not installed."""
 
 
 class StoreUnavailableError(RequestError):
-    """The tracking store cannot be used."""
+    """Error for a tracking store that cannot be used."""
 
 
 class StudyFailedError(MltuneError, RuntimeError):
-    """The study ran and failed; ``run_id`` names its parent run.
+    """Error for a study that ran and failed; ``run_id`` is the id of its parent run.
 
     Attributes:
-        study: The :class:`mltune.Study` with the trials that it has, or None if its parent run was not opened.
+        study: The :class:`mltune.Study` with its trials so far, or None if its parent run was not opened.
     """
 
     def __init__(self, reason: str, run_id: str) -> None:
@@ -76,7 +76,10 @@ class StudyFailedError(MltuneError, RuntimeError):
 
 
 class StudyInterrupted(KeyboardInterrupt):
-    """A signal ended the study: its runs are closed; ``run_id`` names the parent run, None where there was none yet."""
+    """Interruption of a study by a signal; its runs are closed.
+
+    ``run_id`` is the id of the parent run, or None if it did not exist yet.
+    """
 
     def __init__(self, signum: int, run_id: str | None, remedy: str | None = None) -> None:
         self.signum = signum
@@ -90,17 +93,17 @@ class StudyInterrupted(KeyboardInterrupt):
         return f"{study} was interrupted by {signal.Signals(self.signum).name}{go_on}"
 
 
-class TrialPruned(MltuneError):  # noqa: N818 - it is no error
-    """The scheduler stopped this trial. Let it pass through the objective."""
+class TrialPruned(MltuneError):  # noqa: N818 - not an error
+    """Exception that ends a trial stopped by the scheduler; the objective must not catch it."""
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message; empty where it has none."""
+    """Return the first line of an error's message, or an empty string if it has none."""
     return str(error).strip().partition("\n")[0]
 
 
 def nearest(name: object, known: Iterable[str]) -> str:
-    """The end of a sentence that offers the nearest known name, else all of them."""
+    """Return the end of an error message that suggests the nearest known name, or all of them if none is near."""
     names = sorted(known)
     close = difflib.get_close_matches(str(name), names, n=1)
     if close:

@@ -1,4 +1,4 @@
-"""What the store's errors mean: whether to try again, and how to say it."""
+"""Classify the store's errors as transient or permanent, retry calls, and describe errors in one sentence."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _TRY_AGAIN = {
     "RESOURCE_EXHAUSTED",
     "TEMPORARILY_UNAVAILABLE",  # status 503, and every OperationalError of a database
 }
-_POOL = "QueuePool limit"  # MLflow's server answers 400 when its database has no connection left
-_NO_USE = (  # what SQLite calls an OperationalError and time does not mend
+_POOL = "QueuePool limit"  # MLflow's server answers with status 400 when its database has no connection left
+_NO_USE = (  # permanent errors that SQLite raises as OperationalError
     "disk is full",
     "disk I/O error",
     "no such table",
@@ -34,19 +34,19 @@ _NO_USE = (  # what SQLite calls an OperationalError and time does not mend
     "readonly database",
     "unable to open database file",
 )
-_NETWORK = ("Connect", "Timeout", "Unavailable")  # in the names of cloud libraries' exceptions
+_NETWORK = ("Connect", "Timeout", "Unavailable")  # parts of the names of cloud libraries' network exceptions
 
 
 class StoreError(Exception):
-    """The record cannot be written, and trying again is no use; one sentence."""
+    """Error for a record that cannot be written even with retries; the message is one sentence."""
 
 
 class LeaseLostError(StoreError):
-    """Another driver has taken the study over: nothing of it is ours to write any more."""
+    """Error for a study that another driver has taken over; this driver must not write to it any more."""
 
 
 def is_transient(error: Exception) -> bool:
-    """Whether the same call may work later.
+    """Return whether the same call may succeed later.
 
     >>> is_transient(ConnectionResetError()), is_transient(OSError(28, "No space left on device"))
     (True, False)
@@ -64,7 +64,7 @@ def is_transient(error: Exception) -> bool:
 
 
 def delays() -> Iterator[float]:
-    """Seconds between the tries of one call."""
+    """Yield the delays between retries of one call, in seconds."""
     delay = 0.1
     while True:
         yield delay
@@ -72,7 +72,7 @@ def delays() -> Iterator[float]:
 
 
 def patiently(call: Callable[[], T], patience: float) -> T:
-    """What a call returns; it is made again while the store does not answer, for so many seconds."""
+    """Return the result of a call; retry it for up to ``patience`` seconds while the store does not answer."""
     since = time.monotonic()
     for delay in delays():
         try:
@@ -85,24 +85,24 @@ def patiently(call: Callable[[], T], patience: float) -> T:
 
 
 def sentence(error: Exception) -> str:
-    """What an error says, on one line, without passwords and without what MLflow's HTTP library adds.
+    """Return an error's message on one line, without passwords and without the text that MLflow's HTTP library adds.
 
     >>> sentence(MlflowException("API request to http://me:secret@host/x failed with exception HTTPConnectionPool"
     ...                          "(host='host', port=80): Max retries exceeded with url: /x (Caused by Gone('away'))"))
     "API request to http://host/x failed: Gone('away')"
     """
-    said = re.sub(
+    message = re.sub(
         r" failed with exception HTTPS?ConnectionPool\(.*\(Caused by (.*)\)$", r" failed: \1", first_line(error)
     )
-    return redact(said) or type(error).__name__
+    return redact(message) or type(error).__name__
 
 
 @contextlib.contextmanager
 def answering() -> Iterator[None]:
-    """Make a request error of what the store says while nothing is changed yet.
+    """Convert errors of the store to request errors within the block, which must not change anything in the store.
 
     Raises:
-        StoreUnavailableError: It does not answer, or refuses.
+        StoreUnavailableError: The store does not answer, or refuses the request.
     """
     try:
         yield
@@ -115,7 +115,7 @@ def answering() -> Iterator[None]:
 
 
 def _is_bug(error: Exception) -> bool:
-    """Whether an error is one of Python's own that no store raises; cloud libraries have errors of their own.
+    """Return whether an error is a built-in exception that no store raises; cloud libraries define their own types.
 
     >>> _is_bug(KeyError("x")), _is_bug(ModuleNotFoundError("No module named 'boto3'"))
     (True, False)
@@ -124,10 +124,10 @@ def _is_bug(error: Exception) -> bool:
 
 
 def store_error(error: Exception) -> StoreError:
-    """The sentence that a study ends with."""
+    """Return the one-sentence error that ends a study whose store has failed."""
     if isinstance(error, StoreError):
         return error
-    what = "did not come back within `store_timeout`" if is_transient(error) else "failed"
-    found = StoreError(f"the tracking store {what}: {sentence(error)}")
-    found.__cause__ = cause(error)
-    return found
+    failure = "did not come back within `store_timeout`" if is_transient(error) else "failed"
+    converted = StoreError(f"the tracking store {failure}: {sentence(error)}")
+    converted.__cause__ = cause(error)
+    return converted

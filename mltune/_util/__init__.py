@@ -1,1 +1,1 @@
-"""Changes to the process and what the operating system knows of it; no module here knows of studies."""
+"""Helpers for the current process and the operating system; no module here depends on studies."""

@@ -1,4 +1,4 @@
-"""Environment variables: which ones set threads, and how to set some for a while."""
+"""Environment variables: those that set thread counts, and a context manager that sets some temporarily."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import os
 from collections.abc import Iterator, Mapping
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-"""What tells numerical libraries how many threads to use; read when they are loaded."""
+"""Variables that set the number of threads of numerical libraries, which read them when they are loaded."""
 
 
 @contextlib.contextmanager
 def environment(variables: Mapping[str, str | None]) -> Iterator[None]:
-    """Have environment variables as they are wanted (None: unset) for as long as the block runs.
+    """Set environment variables within the block (None unsets one), and restore them after it.
 
     >>> with environment({"MLTUNE_EXAMPLE": "here"}):
     ...     os.environ["MLTUNE_EXAMPLE"]

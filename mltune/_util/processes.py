@@ -1,4 +1,4 @@
-"""The processes that a worker starts: how much memory they hold, and how they end."""
+"""The processes that a worker starts: measure their memory, and kill them."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from collections.abc import Collection
 import psutil
 
 MARK = "MLTUNE_WORKER"
-"""The variable that names a worker to whatever it starts, in its session or not."""
+"""Environment variable that identifies a worker; all processes that it starts inherit it, in any session."""
 
 ROUNDS = 500
-"""How often to look for survivors: more only if the kernel cannot end a process."""
+"""Maximum number of searches for survivors; more are needed only if the kernel cannot end a process."""
 
-_PAUSE = 0.01  # seconds between looks for survivors
+_PAUSE = 0.01  # seconds between searches for survivors
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
 
 def memory_above(limit: int, pid: int) -> int | None:
-    """Bytes that the descendants of a process hold, if more than the limit; memory that they share counts once."""
+    """Return the bytes that a process's descendants use, or None if at most ``limit``; shared memory counts once."""
     processes = _descendants(pid)
     if sum(_resident(process) for process in processes) <= limit:
         return None
-    used = sum(_resident(process, shared_once=True) for process in processes)  # slow: the kernel looks at every page
+    used = sum(_resident(process, shared_once=True) for process in processes)  # slow: the kernel visits every page
     return used if used > limit else None
 
 
@@ -41,7 +41,7 @@ def _resident(process: psutil.Process, *, shared_once: bool = False) -> int:
 
 
 def kill_descendants() -> None:
-    """Kill the descendants of this process, once; what they start meanwhile needs another call."""
+    """Kill the descendants of this process once; processes that they start meanwhile need another call."""
     _kill(_descendants(os.getpid()))
 
 
@@ -52,10 +52,14 @@ def _descendants(pid: int) -> list[psutil.Process]:
 
 
 def end_marked(marks: Collection[str]) -> None:
-    """Kill the processes that carry one of the marks, until there is none; never this one."""
+    """Kill all processes that carry one of the marks, except this one, until none is left."""
     for _ in range(ROUNDS):
-        living = [each for each in psutil.process_iter(["environ"]) if (each.info["environ"] or {}).get(MARK) in marks]
-        living = [each for each in living if each.pid != os.getpid()]
+        marked = [
+            process
+            for process in psutil.process_iter(["environ"])
+            if (process.info["environ"] or {}).get(MARK) in marks
+        ]
+        living = [process for process in marked if process.pid != os.getpid()]
         if not living:
             return
         _kill(living)
@@ -69,12 +73,12 @@ def _kill(processes: Collection[psutil.Process]) -> None:
 
 
 def adopt_orphans() -> None:
-    """On Linux, become the parent of every descendant whose own parent ends."""
+    """Become the parent of every descendant whose own parent ends; Linux only."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def die_with(parent: int) -> None:
-    """On Linux the kernel kills this process with its parent, even while a C extension holds the GIL."""
+    """Have the kernel kill this process when its parent ends, even while a C extension holds the GIL; Linux only."""
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)

@@ -1,4 +1,4 @@
-"""Keep passwords and tokens out of all that mltune writes or says."""
+"""Remove passwords and tokens from all text that mltune writes or prints."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import os
 import re
 
 _MASK = "***"
-_SHORTEST = 6  # characters; shorter values of variables may be part of any word
+_SHORTEST = 6  # characters; a shorter value of a variable may be part of any word
 _IN_ADDRESS = re.compile(r"(?<=://)[^/\s\"]+@")
 _WORD = (
     r"(?:password|passwd|passphrase|pwd|secret|(?P<token>token)|api[-_]?key|access[-_]?key|account[-_]?key"
     r"|private[-_]?key|credentials?)"
 )
-_NO_NUMBER = r"(?(token)(?![\d.]+(?:e[+-]?\d+)?(?![\w.!-])))"  # a token that is a number is a hyperparameter
+_NO_NUMBER = r"(?(token)(?![\d.]+(?:e[+-]?\d+)?(?![\w.!-])))"  # a token with a numeric value is a hyperparameter
 _VALUE = rf"""(?:(?P<quote>["'])(?:(?!(?P=quote)).)+(?P=quote)|{_NO_NUMBER}[^\s'"`&,;)}}]{{4,}})"""
-_IS = r"(?:=\s*|(?-i:(?<=[A-Z])):\s*|:\s*(?=['\"]|\S*\d))"  # after a colon a lower-case name may be a sentence's
+_IS = r"(?:=\s*|(?-i:(?<=[A-Z])):\s*|:\s*(?=['\"]|\S*\d))"  # before a colon, a lower-case name may be prose
 _NAMED = re.compile(rf"(?P<name>{_WORD}['\"]?\s*{_IS}){_VALUE}", re.IGNORECASE)
 _OPTION = re.compile(rf"(?P<name>(?<![\w-])--[\w-]{{0,30}}?{_WORD}\s+){_VALUE}", re.IGNORECASE)
 _AUTHORIZATION = re.compile(r"(?P<scheme>\b(?:Bearer|Basic|Authorization: token)\s+)[\w.~+/=-]{8,}", re.IGNORECASE)
@@ -22,7 +22,7 @@ _SECRET_VARIABLE = re.compile(rf"{_WORD}s?(?:$|_)|_PWD$|_PASS$", re.IGNORECASE) 
 
 
 def redact(text: str) -> str:
-    """The text without credentials: in addresses, after names such as ``password=``, or from the environment.
+    """Return text without credentials: those in URLs, after names such as ``password=``, and from the environment.
 
     >>> redact("GET https://me:s3cret@host/x?token=abc123 failed")
     'GET https://host/x?token=*** failed'
@@ -33,28 +33,28 @@ def redact(text: str) -> str:
         text = re.sub(rf"\b{value}\b", _MASK, text) if value.isalpha() else text.replace(value, _MASK)
     text = _IN_ADDRESS.sub("", text)
     for pattern in (_NAMED, _OPTION):
-        text = pattern.sub(lambda found: f"{found['name']}{found['quote'] or ''}{_MASK}{found['quote'] or ''}", text)
+        text = pattern.sub(lambda match: f"{match['name']}{match['quote'] or ''}{_MASK}{match['quote'] or ''}", text)
     return _AUTHORIZATION.sub(rf"\g<scheme>{_MASK}", text)
 
 
 def cause(error: BaseException) -> BaseException | None:
-    """The error itself, to be named as a cause; None if it or a cause of its own holds credentials."""
+    """Return the error to chain as a cause, or None if it or one of its own causes contains credentials."""
     seen: list[BaseException] = []
-    each: BaseException | None = error
-    while each is not None and each not in seen:
-        if redact(str(each)) != str(each):
+    current: BaseException | None = error
+    while current is not None and current not in seen:
+        if redact(str(current)) != str(current):
             return None
-        seen.append(each)
-        each = each.__cause__ or (None if each.__suppress_context__ else each.__context__)
+        seen.append(current)
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
     return error
 
 
 def _environment_values() -> list[str]:
-    """What variables with names such as ``AWS_SECRET_ACCESS_KEY`` hold, the longest first."""
+    """Return the values of variables with names such as ``AWS_SECRET_ACCESS_KEY``, longest first."""
     values = {
         value
         for name, value in os.environ.items()
-        if (found := _SECRET_VARIABLE.search(name)) and len(value) >= _SHORTEST and not os.path.exists(value)
-        if not (found[0].lower().startswith("tokens") and value.isdigit())  # such as LLM_MAX_TOKENS
+        if (match := _SECRET_VARIABLE.search(name)) and len(value) >= _SHORTEST and not os.path.exists(value)
+        if not (match[0].lower().startswith("tokens") and value.isdigit())  # such as LLM_MAX_TOKENS
     }
     return sorted(values, key=len, reverse=True)

@@ -1,4 +1,4 @@
-"""Changes to the process that end with their block."""
+"""Context managers that change the process temporarily."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def log_level(name: str, level: int) -> Iterator[None]:
-    """A logger at another level."""
+    """Set a logger's level within the block."""
     logger = logging.getLogger(name)
     before = logger.level
     logger.setLevel(level)
@@ -22,7 +22,7 @@ def log_level(name: str, level: int) -> Iterator[None]:
 
 @contextmanager
 def quiet(library: str) -> Iterator[None]:
-    """No warnings, and of the library's log only errors.
+    """Suppress all warnings, and a library's log messages below ERROR, within the block.
 
     >>> with quiet("optuna"):
     ...     logging.getLogger("optuna").getEffectiveLevel() == logging.ERROR
@@ -35,7 +35,10 @@ def quiet(library: str) -> Iterator[None]:
 
 @contextmanager
 def one_torch_thread() -> Iterator[None]:
-    """PyTorch on one thread: small matrices take several times as long on more, beside busy workers."""
+    """Limit PyTorch to one thread within the block.
+
+    While workers are busy, operations on small matrices take several times as long on more threads.
+    """
     import torch
 
     threads = torch.get_num_threads()

@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGHUP during a study: noted at once, heeded only where nothing is half-written."""
+"""Handle SIGINT, SIGTERM and SIGHUP during a study: record them at once, act on them only between writes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stop(BaseException):
-    """A signal asks the study to stop."""
+    """Request by a signal to stop the study."""
 
     def __init__(self, signum: int) -> None:
         self.signum = signum
@@ -21,12 +21,12 @@ class Stop(BaseException):
 
 
 class Signals:
-    """Takes the signals over while a study runs in the main thread, and gives them back after it.
+    """Signal handlers for a study that runs in the main thread; the previous handlers are restored after it.
 
     Attributes:
-        received: The first signal that came, None before it.
-        insisted: Whether a second one came: the study is to stop at once.
-        wake: Called when a signal comes, from its handler.
+        received: The first signal that arrived, or None.
+        insisted: Whether a second signal arrived, so that the study must stop at once.
+        wake: Called from the signal handler when a signal arrives.
     """
 
     def __init__(self) -> None:
@@ -38,26 +38,23 @@ class Signals:
 
     def __enter__(self) -> Signals:
         if threading.current_thread() is threading.main_thread():
-            heeded = [signum for signum in _HANDLED if signal.getsignal(signum) is not signal.SIG_IGN]  # nohup
-            self._before = {signum: signal.signal(signum, self._note) for signum in heeded}
+            # A signal that is ignored stays ignored, such as SIGHUP under nohup.
+            handled = [signum for signum in _HANDLED if signal.getsignal(signum) is not signal.SIG_IGN]
+            self._before = {signum: signal.signal(signum, self._note) for signum in handled}
         return self
 
     def __exit__(self, *_: object) -> None:
         for signum, handler in self._before.items():
-            signal.signal(signum, signal.SIG_DFL if handler is None else handler)  # None: it was not Python's
+            signal.signal(signum, signal.SIG_DFL if handler is None else handler)  # None: not set from Python
 
     def check(self) -> None:
-        """Raise if a signal came.
-
-        Raises:
-            Stop: A signal came.
-        """
+        """Raise :class:`Stop` if a signal has arrived."""
         if self.received is not None:
             raise Stop(self.received)
 
     @contextlib.contextmanager
     def at_once(self) -> Iterator[None]:
-        """Within the block a signal is raised wherever the program stands."""
+        """Raise :class:`Stop` as soon as a signal arrives within the block, at any point of the program."""
         self._at_once = True
         try:
             self.check()

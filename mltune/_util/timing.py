@@ -1,4 +1,4 @@
-"""Time: the one clock of a study, and all periods and grace times in one place."""
+"""The clock of a study, and all intervals and grace periods."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 class Stopwatch:
-    """Measures how long a study has been running, earlier sessions included.
+    """Clock that measures how long a study has been running, earlier sessions included.
 
     Args:
         before: Seconds that earlier sessions took.
@@ -18,7 +18,7 @@ class Stopwatch:
         self.start()
 
     def start(self) -> None:
-        """Start this session's time, or start it anew."""
+        """Start or restart the clock of this session."""
         self._began = time.monotonic()
 
     @property
@@ -28,24 +28,24 @@ class Stopwatch:
 
     @property
     def elapsed(self) -> float:
-        """Seconds in all sessions."""
+        """Seconds in all sessions together."""
         return self.before + self.session
 
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """Periods and grace times of the driver and its tracker, in seconds.
+    """Intervals and grace periods of the driver and its tracker, in seconds.
 
     Attributes:
-        poll: How often the loop looks at the clock and at signals while nothing happens.
-        signal_grace: How long running trials may go on after a signal, at most: who sends SIGTERM often sends SIGKILL
-            ten seconds later.
-        close_grace: How long the last writes of a study may take that ends early.
-        short_trial: Trials that take less have their run created ahead: the store takes less than a hundredth of it.
-        describe_every: How often the description of a running study is made anew; it is written with the lease.
-        renew_every: How often the lease is renewed.
-        flush_every: How often the reports of one trial are written.
-        one_call: A trial that ends sooner is written in one call, params and all.
+        poll: Interval at which an idle loop checks the clock and signals.
+        signal_grace: Longest time that running trials may continue after a signal; SIGTERM is often followed by
+            SIGKILL ten seconds later.
+        close_grace: Longest time that the last writes of a study may take if it ends early.
+        short_trial: If trials take less, the next run is prefetched; the store needs less than a hundredth of this.
+        describe_every: Interval at which the description of a running study is updated; it is written with the lease.
+        renew_every: Interval at which the lease is renewed.
+        flush_every: Interval at which the reports of one trial are flushed.
+        one_call: A trial that ends sooner is written in one call, its params included.
     """
 
     poll: float = 0.25
@@ -59,4 +59,4 @@ class Timing:
 
 
 TIMING = Timing()
-"""What sessions use; tests replace it."""
+"""The timing that sessions use; tests replace it."""

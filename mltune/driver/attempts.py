@@ -1,4 +1,4 @@
-"""Attempts: how often each trial of a study was tried, and whether it is to be tried again."""
+"""The attempts at each trial of a study, and whether it is retried."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from mltune.trial import FrozenTrial, TrialState
 
 
 class Attempts:
-    """The attempts that have ended, by the number of their trial.
+    """The ended attempts, by trial number.
 
     Args:
-        retries: How often a trial that failed is tried again, by the reason.
-        past: The attempts of earlier sessions, in their order.
+        retries: How often a failed trial is retried, by the reason of the failure.
+        past: The attempts of earlier sessions, in order.
     """
 
     def __init__(self, retries: Mapping[str, int], past: Mapping[int, Sequence[FrozenTrial]]) -> None:
@@ -20,23 +20,23 @@ class Attempts:
         self._ended = {number: list(attempts) for number, attempts in past.items()}
 
     def add(self, trial: FrozenTrial) -> None:
-        """An attempt has ended."""
+        """Add an attempt that has ended."""
         self._ended.setdefault(trial.number, []).append(trial)
 
     def count(self, number: int) -> int:
-        """How many attempts there were."""
+        """Return the number of attempts at a trial."""
         return self._ended[number][-1].attempt if number in self._ended else 0
 
     def first_run(self, number: int) -> str | None:
-        """The run of the first attempt, None before it."""
+        """Return the run id of the first attempt, or None before it."""
         return self._ended[number][0].run_id if number in self._ended else None
 
     def runs(self) -> set[str]:
-        """The runs of all attempts."""
+        """Return the run ids of all attempts."""
         return {str(trial.run_id) for attempts in self._ended.values() for trial in attempts}
 
     def may_try_again(self, number: int) -> bool:
-        """Whether the last attempt failed for a reason that is forgiven once more."""
+        """Return whether the last attempt failed for a reason that allows another retry."""
         last = self._ended[number][-1]
         if last.state is not TrialState.FAILED or last.reason is None:
             return False
@@ -44,7 +44,7 @@ class Attempts:
         return failures <= self._retries.get(last.reason, 0)
 
     def finished(self) -> tuple[FrozenTrial, ...]:
-        """The trials that need no further attempt, in the order of their numbers."""
+        """Return the last attempts of trials that need no further attempt, by number."""
         return tuple(
             attempts[-1]
             for number, attempts in sorted(self._ended.items())
@@ -52,6 +52,6 @@ class Attempts:
         )
 
     def unfinished(self) -> tuple[FrozenTrial, ...]:
-        """The last attempts of the other trials, in the order of their numbers."""
+        """Return the last attempts of all other trials, by number."""
         done = {trial.number for trial in self.finished()}
         return tuple(attempts[-1] for number, attempts in sorted(self._ended.items()) if number not in done)

@@ -27,18 +27,18 @@ def describe(
     model: str | None = None,
     remarks: Sequence[str] = (),
 ) -> str:
-    """What a study is and how far it has come, as markdown.
+    """Return the description of a study and its progress, as markdown.
 
     Args:
-        state: What the study is, or is about to be.
-        config: The study, with nothing left open.
-        study: How far it has come.
+        state: The state of the study, or the one it is about to enter.
+        config: The resolved study.
+        study: Its progress.
         run_id: The parent run.
         experiment_id: Its experiment.
-        resume: What to type to go on with it, or to extend it; None where that cannot be done.
+        resume: The command that resumes or extends it, or None if that is not possible.
         with_report: Whether it has a report.
-        model: The address of the registered model, None where there is none.
-        remarks: What the user should know, such as what the lint found.
+        model: The URI of the registered model, or None.
+        remarks: Notes for the user, such as the findings of the lint.
     """
     report = f"[Report](#/experiments/{experiment_id}/runs/{run_id}/artifacts/report/report.html)"
     lines = [_head(state, study) + (f" {report}" if state is not TrialState.RUNNING and with_report else "")]

@@ -1,4 +1,4 @@
-"""Keep what a study's run shows in MLflow fresh: its description while it runs, its report at the end."""
+"""Keep a study's page in MLflow up to date: its description while it runs, its report at the end."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from mltune.trial import FrozenTrial, TrialState
 
 
 class StudyPage(Callback):
-    """What a study's run shows.
+    """Updates the page of a study's parent run.
 
     Args:
         tracker: Writes the description; its parent run is open.
-        store: The store.
-        request: The study.
-        state: What is known of it.
-        timing: How often it is described.
+        store: The tracking store.
+        request: The study request.
+        state: The state of the study.
+        timing: How often the description is updated.
 
     Attributes:
-        warnings: What about the study is worth a look, once it has ended.
+        warnings: What the lint found when the study ended.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class StudyPage(Callback):
             self._refresher.attend(self._tracker.run_id)
 
     def cancel(self) -> None:
-        """End a report that is being made from the side."""
+        """Kill the process that refreshes the report, if one is running."""
         if self._refresher is not None:
             self._refresher.cancel()
 
@@ -71,7 +71,7 @@ class StudyPage(Callback):
             return (f"lint failed: {redact(f'{type(error).__name__}: {error}')}",)
 
     def describe(self, state: TrialState, *, model: str | None = None, remarks: Sequence[str] = ()) -> None:
-        """Have the description say that the study is in a state, the next time that the tracker writes.
+        """Update the description; the tracker writes it with the next heartbeat.
 
         Args:
             state: The state.
@@ -91,7 +91,7 @@ class StudyPage(Callback):
         )
 
     def _how_to_go_on(self, state: TrialState) -> str | None:
-        """What to type to resume the study, or to extend one that is complete; None where that cannot be done."""
+        """Return the command that resumes the study, or extends a complete one; None if that is not possible."""
         run_id, config, study = self._tracker.run_id, self._config, self._state
         if state is not TrialState.COMPLETE:
             return self._request.resume_command(run_id)

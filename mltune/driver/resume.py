@@ -39,8 +39,8 @@ def resume_study(
 
     Args:
         run_id: The study's parent run.
-        changes: Keys of a study file that take the place of the recorded ones.
-        callback: Told of all that happens.
+        changes: Keys of a study file that replace the recorded ones.
+        callback: Notified of what happens.
         objective: A function, or its name.
         file: A study file: its space and its objective are used.
         folder: Where the file is.
@@ -68,7 +68,7 @@ def resume_study(
 
 
 def _leave_project_run(run_id: str) -> None:
-    """The run that ``mlflow run`` made must be the study's; it is no run of the objective's in any case."""
+    """Check that the run created by ``mlflow run`` is the study's, and unset it for the objective."""
     if os.environ.get("MLFLOW_RUN_ID", run_id) != run_id:
         raise RequestError(
             f"`mlflow run -e resume` must be given the study's run as --run-id too, "
@@ -78,6 +78,11 @@ def _leave_project_run(run_id: str) -> None:
 
 
 def _check_free(record: StudyRecord, *, steal: bool) -> list[str]:
+    """Check that no driver is at work on the study, unless it is to be stolen; return a note if it is.
+
+    Raises:
+        RequestError: A driver is at work on it.
+    """
     lease = record.lease
     if not record.is_driven or lease is None:
         return []
@@ -93,10 +98,10 @@ def _check_free(record: StudyRecord, *, steal: bool) -> list[str]:
 def _changed(
     recorded: Mapping[str, Any], before: StudyConfig, changes: Mapping[str, Any], file: StudyConfig | None
 ) -> tuple[StudyConfig, list[str]]:
-    """The study as it is from now on, and what the user should know of it.
+    """Return the study with its changes, and notes for the user.
 
     Raises:
-        RequestError: It would be another study.
+        RequestError: The changes would make another study of it.
     """
     notes: list[str] = []
     data = {**recorded, "executor": before.named_executor, "isolation": None}
@@ -110,7 +115,7 @@ def _changed(
 
 
 def place(before: StudyConfig, changes: Mapping[str, Any]) -> tuple[str | None, bool]:
-    """Choose the executor, and say whether it is the one that the study had.
+    """Return the executor to use, or None for the implied one, and whether it is the one that the study had.
 
     Another engine brings the executor that it implies, unless the study named one that its own engine does not imply.
     """
@@ -122,10 +127,10 @@ def place(before: StudyConfig, changes: Mapping[str, Any]) -> tuple[str | None, 
 
 
 def _kept(before: StudyConfig, file: StudyConfig, changes: Mapping[str, Any]) -> list[str]:
-    """What a study file says otherwise than the record, which stays.
+    """Return notes on keys of a study file that differ from the record and are ignored.
 
     Raises:
-        RequestError: The values of old and new trials could not be compared.
+        RequestError: The file has another metric or direction, so that old and new values could not be compared.
     """
     for key in ("metric", "direction"):
         if getattr(file, key) != getattr(before, key):
@@ -145,10 +150,10 @@ def _kept(before: StudyConfig, file: StudyConfig, changes: Mapping[str, Any]) ->
 
 
 def _with_old_points(config: StudyConfig, before: StudyConfig, record: StudyRecord) -> StudyConfig:
-    """A changed space, once the finished trials are in it; a grid then goes on with the points that are left.
+    """Check that a changed space contains all finished trials; let a changed grid continue with the points left.
 
     Raises:
-        RequestError: A finished trial would not be a point of the space.
+        RequestError: A finished trial is not a point of the space.
     """
     attempts = Attempts(config.retries, record.attempts)
     finished = attempts.finished()
@@ -170,7 +175,7 @@ def _with_old_points(config: StudyConfig, before: StudyConfig, record: StudyReco
 
 
 def _taken(config: StudyConfig, begun: Sequence[FrozenTrial]) -> tuple[Params, ...]:
-    """The points of a grid that has changed, up to the last number that was begun."""
+    """Return the points of a changed grid by number, up to the last number that was started."""
     taken = {trial.number: config.space.coerce(trial.params) for trial in begun}
     texts = {json.dumps(point) for point in taken.values()}  # as Python compares them, 1 is True
     rest = iter(point for point in config.space.grid() if json.dumps(point) not in texts)
@@ -181,10 +186,10 @@ def _taken(config: StudyConfig, begun: Sequence[FrozenTrial]) -> tuple[Params, .
 def _objective(
     objective: Objective | str | None, study: Resolved, folders: Sequence[Path]
 ) -> ObjectiveRef | bytes | Objective:
-    """The objective; one by name from the first folder that has its module.
+    """Return the packed objective; one given by name is taken from the first folder that has its module.
 
     Raises:
-        RequestError: It was a function, which is not in the record.
+        RequestError: No objective is given, and the study was started with a function, which is not recorded.
     """
     if objective is None:
         raise RequestError(
@@ -199,7 +204,7 @@ def _objective(
 
 
 def _finished(record: StudyRecord, config: StudyConfig) -> str | None:
-    """What a finished study has used up; None where the study is to go on."""
+    """Return which budget a finished study has used up, or None if the study can continue."""
     if record.tags.get("state") != TrialState.COMPLETE:
         return None
     finished = {trial.number for trial in Attempts(config.retries, record.attempts).finished()}
