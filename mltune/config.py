@@ -1,4 +1,4 @@
-"""The study file: the arguments of ``mltune.tune`` as YAML, with all faults told at once."""
+"""The study file: the arguments of ``mltune.tune`` as YAML. All faults are reported at once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
 
 
 def parse_duration(given: Any) -> Any:
-    """Seconds from a number or from text such as ``90``, ``90s``, ``10m``, ``1.5h``, ``2d``."""
+    """Return a duration in seconds, given as a number or as text such as ``90``, ``90s``, ``10m``, ``1.5h``, ``2d``."""
     if isinstance(given, str):
         match = _DURATION.fullmatch(given.strip())
         if match is None:
@@ -30,7 +30,7 @@ def parse_duration(given: Any) -> Any:
 
 
 def _parse_spec(given: Any) -> Any:
-    """A name, or ``{name: asha, min_resource: 1}``."""
+    """Parse a name, or a mapping such as ``{name: asha, min_resource: 1}``."""
     if isinstance(given, str):
         return Spec(given)
     if isinstance(given, Mapping) and isinstance(given.get("name"), str):
@@ -41,7 +41,7 @@ def _parse_spec(given: Any) -> Any:
 
 
 def _parse_retries(given: Any) -> Any:
-    """How often each cause is forgiven, over the defaults."""
+    """Check the number of retries for each cause of failure, and add the defaults."""
     if not isinstance(given, Mapping):
         raise ValueError("must map causes of failure to how often a trial is tried again")
     for cause, times in given.items():
@@ -65,17 +65,17 @@ def _parse_space(given: Any) -> Any:
 
 
 RETRIES = {"worker-died": 2, "timeout": 0, "exception": 0}
-"""How often a trial that failed is tried again, by the cause."""
+"""The default number of retries of a failed trial, by cause of failure."""
 
 Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0, allow_inf_nan=False)]
 SpecField = Annotated[Spec, BeforeValidator(_parse_spec)]
 
 
 class StudyConfig(BaseModel):
-    """A study as it was asked for; the keys of a study file.
+    """The settings of a study as requested; the fields are the keys of a study file.
 
     ``algorithm: auto`` and a missing ``seed``, ``n_trials`` or ``executor`` are resolved when the study starts.
-    ``isolation: none`` is how the first release said ``executor: inline``.
+    ``isolation: none`` is the first release's form of ``executor: inline``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
@@ -111,7 +111,7 @@ class StudyConfig(BaseModel):
         return self.executor or ("inline" if self.isolation == "none" else None)
 
     def to_yaml(self) -> str:
-        """The study file that says the same."""
+        """Return the text of a study file with these settings."""
         data = self.model_dump(mode="json", by_alias=True, exclude={"space", "algorithm", "scheduler", "isolation"})
         data["executor"] = self.named_executor
         data = {key: value for key, value in data.items() if value not in (None, [], {})}
@@ -122,15 +122,15 @@ class StudyConfig(BaseModel):
 
 
 def validate(data: Mapping[str, Any]) -> StudyConfig:
-    """A study from plain data.
+    """Return the settings of a study from plain data.
 
     Raises:
-        RequestError: All that is wrong with it, one sentence each.
+        RequestError: The data is invalid; the error lists all faults, one sentence each.
     """
     try:
         return StudyConfig.model_validate(dict(data))
     except ValidationError as error:
-        raise RequestError([fault for each in error.errors() for fault in _faults(each)]) from None
+        raise RequestError([fault for details in error.errors() for fault in _faults(details)]) from None
 
 
 def load_study_file(path: Path, overrides: Mapping[str, Any]) -> StudyConfig:
@@ -138,10 +138,10 @@ def load_study_file(path: Path, overrides: Mapping[str, Any]) -> StudyConfig:
 
     Args:
         path: The YAML file.
-        overrides: Keys that take the place of the file's.
+        overrides: Keys and values that replace those of the file.
 
     Raises:
-        RequestError: The file is not there, is no YAML mapping, or what it asks for is wrong.
+        RequestError: The file does not exist, is not a YAML mapping, or has invalid content.
     """
     config = validate({**_read(path), **overrides})
     if config.objective is None:
@@ -150,15 +150,15 @@ def load_study_file(path: Path, overrides: Mapping[str, Any]) -> StudyConfig:
 
 
 def _faults(error: Any) -> list[str]:
-    """A fault that pydantic found, in our words."""
+    """Convert one of pydantic's errors to mltune's sentences."""
     cause = error.get("ctx", {}).get("error")
     if isinstance(cause, SpaceError):
         return list(cause.faults)
     key = ".".join(str(part) for part in error["loc"])
-    known = [field.alias or name for name, field in StudyConfig.model_fields.items()]
+    keys = [field.alias or name for name, field in StudyConfig.model_fields.items()]
     match error["type"]:
         case "extra_forbidden":
-            return [f"unknown key '{key}'; {nearest(key, known)}"]
+            return [f"unknown key '{key}'; {nearest(key, keys)}"]
         case "missing":
             return [f"`{key}` is missing"]
         case "value_error":
@@ -180,14 +180,14 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def read_yaml(text: str, where: str) -> dict[str, Any]:
-    """The keys and values of a study file.
+    """Return the keys and values of a study file.
 
     Args:
         text: The file's text.
-        where: The file, as an error should name it.
+        where: The file's name for error messages.
 
     Raises:
-        RequestError: It is no YAML mapping.
+        RequestError: The text is not a YAML mapping.
     """
     try:
         data = yaml.load(text, _Loader)
@@ -205,9 +205,9 @@ def _yaml_problem(error: yaml.YAMLError) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain YAML: no tags, no key twice, and scalars as in YAML 1.2, where ``1e-3`` is a number and ``no`` a string."""
+    """A loader of plain YAML: no tags, no duplicate keys, YAML 1.2 scalars (``1e-3`` is a number, ``no`` a string)."""
 
-    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own way
+    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML reads this class attribute
         first: [
             (tag, regexp)
             for tag, regexp in resolvers
@@ -227,7 +227,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes the text that :class:`_Loader` would read as something else."""
+    """A dumper that quotes strings that :class:`_Loader` would read as another type."""
 
 
 for _class in (_Loader, _Dumper):

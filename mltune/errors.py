@@ -94,7 +94,7 @@ class StudyInterrupted(KeyboardInterrupt):
 
 
 class TrialPruned(MltuneError):  # noqa: N818 - not an error
-    """Exception that ends a trial stopped by the scheduler; the objective must not catch it."""
+    """Exception that ends a trial when the scheduler stops it; let it propagate out of the objective."""
 
 
 def first_line(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""What travels: tasks and messages between driver and executor, events from the tracker, decisions of the engine."""
+"""Tasks and messages between driver and executor, events from the tracker, and decisions of the engine."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from mltune.trial import FrozenTrial
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerConfig:
-    """What is the same for all trials of a study.
+    """The configuration of a study's workers, the same for all trials.
 
     Attributes:
-        objective: A name that the worker imports, a function as cloudpickle's bytes, or, in the driver's own
-            process, the function itself.
-        metric: The study's metric.
-        environment: Variables of the worker's process, such as the tracking store's address; None unsets one.
-        trial_timeout: Seconds that a trial may take, None for no limit.
+        objective: A name that the worker imports, a function pickled by cloudpickle, or, in the driver's own process,
+            the function itself.
+        metric: The name of the study's metric.
+        environment: Environment variables of the worker's process, such as the tracking URI; None unsets one.
+        trial_timeout: The time limit for one trial, in seconds, or None for no limit.
         log_models: Whether models that trials log are kept at all.
-        store_timeout: Seconds for which a store that does not answer is tried again to log a model.
+        store_timeout: Seconds for which logging a model is retried while the store does not answer.
     """
 
     objective: ObjectiveRef | bytes | Objective
@@ -49,7 +49,7 @@ class Reported:
     """A running trial reported the metrics of a step, and waits for an answer.
 
     Attributes:
-        timestamp: Milliseconds since 1970.
+        timestamp: Unix time in milliseconds.
     """
 
     number: int
@@ -63,7 +63,7 @@ class Returned:
     """The objective returned metrics.
 
     Attributes:
-        model_id: The last model that ``trial.log_model`` logged.
+        model_id: The ID of the last model that ``trial.log_model`` logged, or None.
     """
 
     metrics: Mapping[str, float]
@@ -72,14 +72,14 @@ class Returned:
 
 @dataclass(frozen=True)
 class Pruned:
-    """The objective let :class:`~mltune.errors.TrialPruned` pass."""
+    """The objective ended with :class:`~mltune.errors.TrialPruned`."""
 
     model_id: str | None = None
 
 
 @dataclass(frozen=True)
 class Raised:
-    """The objective raised; ``traceback`` as Python prints it."""
+    """The objective raised another exception; ``traceback`` is as Python prints it."""
 
     error: str
     traceback: str
@@ -87,14 +87,14 @@ class Raised:
 
 @dataclass(frozen=True)
 class TimedOut:
-    """The objective took longer than ``trial_timeout``; ``traceback`` is where it stood, empty if that is not known."""
+    """The objective took longer than ``trial_timeout``; ``traceback`` shows where it was, or is empty if unknown."""
 
     traceback: str = ""
 
 
 @dataclass(frozen=True)
 class Died:
-    """The worker ended in the middle of the trial; ``how`` in words, ``traceback`` where it stood, if that is known."""
+    """The worker died during the trial: ``how``, in words, and the ``traceback``, empty if unknown."""
 
     how: str
     traceback: str = ""
@@ -102,7 +102,7 @@ class Died:
 
 @dataclass(frozen=True)
 class Cost:
-    """What logging models took: seconds, and bytes of files."""
+    """The cost of logging models: seconds, and bytes of files."""
 
     seconds: float = 0.0
     size: int = 0
@@ -113,7 +113,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Ended:
-    """A trial ended, in one of five ways; after the last two the worker is replaced."""
+    """A trial ended with one of five outcomes; after the last two, the worker is replaced."""
 
     number: int
     outcome: Returned | Pruned | Raised | TimedOut | Died
@@ -124,7 +124,7 @@ Message = Reported | Ended
 
 
 class Decision(Enum):
-    """What a scheduler answers to a report."""
+    """A scheduler's answer to a report."""
 
     CONTINUE = "continue"
     STOP = "stop"
@@ -132,7 +132,7 @@ class Decision(Enum):
 
 @dataclass(frozen=True)
 class RunOpened:
-    """The run of an attempt exists in the store."""
+    """The run of a trial's attempt exists in the store."""
 
     number: int
     attempt: int
@@ -141,14 +141,14 @@ class RunOpened:
 
 @dataclass(frozen=True)
 class RunClosed:
-    """The end of a trial's attempt is stored, and its run closed."""
+    """The end of a trial's attempt is stored, and its run is closed."""
 
     trial: FrozenTrial
 
 
 @dataclass(frozen=True)
 class StoreDown:
-    """The tracking store does not answer; what is to be written waits in memory."""
+    """The tracking store does not answer; pending writes wait in memory."""
 
     reason: str
 

@@ -1,4 +1,4 @@
-"""The user's objective: by name or as a function, how it travels to a worker, and how it is loaded there."""
+"""The user's objective, by name or as a function: pack it for a worker, and load it there."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Objective = Callable[[Trial], "float | Mapping[str, float]"]
 
 @dataclass(frozen=True)
 class ObjectiveRef:
-    """An objective by name: ``module:function``, importable from ``folder``."""
+    """An objective by name, ``module:function``, importable from ``folder``."""
 
     module: str
     function: str
@@ -26,7 +26,7 @@ class ObjectiveRef:
 
     @classmethod
     def parse(cls, name: str, folder: str | Path) -> ObjectiveRef:
-        """Read ``module:function``; the folder is made absolute."""
+        """Parse ``module:function``, and make the folder absolute."""
         module, _, function = name.partition(":")
         return cls(module, function, str(Path(folder).absolute()))
 
@@ -35,15 +35,15 @@ class ObjectiveRef:
 
 
 def pack(objective: Objective | str, *, in_process: bool, folder: str | Path = ".") -> ObjectiveRef | bytes | Objective:
-    """Bring the objective into the form that travels to where it runs.
+    """Convert the objective to the form in which it is sent to a worker.
 
     Args:
         objective: A function of one trial, or ``module:function``.
-        in_process: Whether it stays in this process, so that it need not be pickled.
-        folder: Where the module of one by name is.
+        in_process: Whether the objective runs in this process, so that it need not be pickled.
+        folder: The folder of the module, for an objective by name.
 
     Raises:
-        ObjectiveError: It is no function, or holds something that cannot travel.
+        ObjectiveError: The objective is not callable, or cannot be pickled.
     """
     if isinstance(objective, str):
         return ObjectiveRef.parse(objective, folder)
@@ -63,10 +63,10 @@ def pack(objective: Objective | str, *, in_process: bool, folder: str | Path = "
 
 
 def load(source: ObjectiveRef | bytes | Objective) -> Objective:
-    """Import the objective by name, or unpickle it.
+    """Import the objective by name, or unpickle it, and return it.
 
     Raises:
-        ObjectiveError: It cannot be had, or is no function; one sentence.
+        ObjectiveError: The objective cannot be loaded, or is not callable; the message is one sentence.
     """
     if isinstance(source, bytes):
         try:
@@ -77,18 +77,18 @@ def load(source: ObjectiveRef | bytes | Objective) -> Objective:
         return source
     _put_first(source.folder)
     try:
-        found = getattr(importlib.import_module(source.module), source.function, None)
+        function = getattr(importlib.import_module(source.module), source.function, None)
     except BaseException as error:
         raise ObjectiveError(
             f"`objective` must be importable from {source.folder}, but importing '{source.module}' "
             f"failed: {one_line(error)}"
         ) from error
-    if not callable(found):
+    if not callable(function):
         raise ObjectiveError(
             f"`objective` must name a function in module '{source.module}' "
             f"({getattr(sys.modules[source.module], '__file__', source.folder)}), but it has no '{source.function}'"
         )
-    return found  # type: ignore[no-any-return]
+    return function  # type: ignore[no-any-return]
 
 
 def _put_first(folder: str) -> None:

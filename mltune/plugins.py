@@ -1,7 +1,7 @@
-"""Classes by name: mltune's own, and those of plugins in an entry-point group.
+"""A registry of classes by name: mltune's own, and those of plugins in an entry-point group.
 
-A class is imported when it is asked for, never before. Plugins are looked up only for a name that is not mltune's own,
-and to list the names.
+A class is imported only when it is requested. Plugins are looked up only for a name that is not mltune's own, and to
+list the names.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _REQUIREMENTS: Mapping[str, str] = MappingProxyType(
 
 
 class HasPackages(Protocol):
-    """A class that says what must be importable for it."""
+    """A class that declares which packages must be importable for it."""
 
     packages: ClassVar[tuple[str, ...]]
 
@@ -33,9 +33,9 @@ class Registry(Generic[T]):
     """All classes of one kind, by name.
 
     Args:
-        kind: The word for one of them; ``mltune.<kind>s`` is the entry-point group.
-        base: What all of them must be subclasses of.
-        own: mltune's own, as ``module:class``.
+        kind: The kind in one word, such as ``engine``; ``mltune.<kind>s`` is the entry-point group.
+        base: The class that all of them must inherit from.
+        own: mltune's own classes by name, as ``module:class``.
     """
 
     def __init__(self, kind: str, base: type[T], own: Mapping[str, str]) -> None:
@@ -44,29 +44,29 @@ class Registry(Generic[T]):
         self._base = base
 
     def get(self, name: str) -> type[T]:
-        """Import the class of that name.
+        """Import and return the class of that name.
 
         Raises:
-            MissingPackageError: It needs a package that is not installed.
-            RequestError: There is none, there are two, or it is broken.
+            MissingPackageError: The class needs a package that is not installed.
+            RequestError: The name is unknown, has more than one provider, or its class is broken.
         """
         if name in self.own:
             return self._import(name, "mltune", lambda: _load(self.own[name]))
-        found = [entry for entry in self.plugins() if entry.name == name]
-        if not found:
-            known = [*self.own, *(entry.name for entry in self.plugins())]
-            raise RequestError(f"unknown {self.kind} '{name}'; {nearest(name, known)}")
-        if len(found) > 1:
-            raise RequestError(self._two_providers(name, found))
-        return self._import(name, provider(found[0]), found[0].load)
+        entries = [entry for entry in self.plugins() if entry.name == name]
+        if not entries:
+            names = [*self.own, *(entry.name for entry in self.plugins())]
+            raise RequestError(f"unknown {self.kind} '{name}'; {nearest(name, names)}")
+        if len(entries) > 1:
+            raise RequestError(self._two_providers(name, entries))
+        return self._import(name, provider(entries[0]), entries[0].load)
 
     def plugins(self) -> list[EntryPoint]:
-        """The entry points of the group, by name; a distribution that is found twice counts once."""
-        found = {(e.name, e.value, provider(e)): e for e in entry_points(group=f"mltune.{self.kind}s")}
-        return sorted(found.values(), key=lambda entry: entry.name)
+        """Return the entry points of the group, sorted by name; a distribution that is found twice counts once."""
+        entries = {(e.name, e.value, provider(e)): e for e in entry_points(group=f"mltune.{self.kind}s")}
+        return sorted(entries.values(), key=lambda entry: entry.name)
 
     def _import(self, name: str, provided_by: str, load: Callable[[], object]) -> type[T]:
-        """Load a class; whatever goes wrong in foreign code becomes one sentence."""
+        """Load a class; turn any error in third-party code into one sentence."""
         what = f"{self.kind} '{name}'"
         try:
             found = load()
@@ -91,17 +91,17 @@ class Registry(Generic[T]):
 
 
 def provider(entry: EntryPoint) -> str:
-    """The distribution that brings a plugin; where that is not known, the entry point's target."""
+    """Return the distribution that provides a plugin, or the entry point's target if that is unknown."""
     return entry.dist.name if entry.dist is not None else entry.value
 
 
 def importable(package: str) -> bool:
-    """Whether a top-level package is installed."""
+    """Return whether a top-level package is installed."""
     return importlib.util.find_spec(package) is not None
 
 
 def missing_packages(what: str, packages: Iterable[str]) -> list[str]:
-    """A sentence with the pip line for each package that is not installed.
+    """Return a sentence with the pip command for each package that is not installed.
 
     >>> missing_packages("algorithm magic", ["json", "no_such_package"])
     ['algorithm magic needs no_such_package: pip install no_such_package']

@@ -99,7 +99,7 @@ def sentence(error: Exception) -> str:
 
 @contextlib.contextmanager
 def answering() -> Iterator[None]:
-    """Convert errors of the store to request errors within the block, which must not change anything in the store.
+    """Convert the store's errors within the block to request errors, for use before anything is changed.
 
     Raises:
         StoreUnavailableError: The store does not answer, or refuses the request.

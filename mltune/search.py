@@ -1,4 +1,4 @@
-"""What an engine is asked for, and what it says it offers."""
+"""What a study asks of an engine, and what an engine offers."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Option:
 
     Attributes:
         type: ``bool``, ``int``, ``float`` (whole numbers too) or ``str``.
-        default: What is used where the option is not given.
-        low: The smallest number that is accepted.
+        default: The value if the option is not given.
+        low: The smallest accepted number, or None for no limit.
     """
 
     type: type[bool] | type[int] | type[float] | type[str]
@@ -39,7 +39,7 @@ class Option:
     low: float | None = None
 
     def accepts(self, value: object) -> bool:
-        """Whether the value may be given.
+        """Return whether the option accepts a value.
 
         >>> Option(int, 10, low=1).accepts(0)
         False
@@ -56,12 +56,12 @@ class Option:
 
 @dataclass(frozen=True)
 class Method:
-    """What an engine says of an algorithm or a scheduler that it offers.
+    """An algorithm or a scheduler that an engine offers.
 
     Attributes:
-        options: By name.
-        packages: What must be importable.
-        note: Said at the start of a study with conditional parameters.
+        options: The options that it takes, by name.
+        packages: Packages that must be importable.
+        note: A note for the user, shown when a study with conditional parameters starts.
     """
 
     options: Mapping[str, Option] = field(default_factory=dict)
@@ -69,13 +69,13 @@ class Method:
     note: str = ""
 
     def complete(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """The given options over the defaults."""
+        """Return the given options, with defaults for all others."""
         return {name: option.default for name, option in self.options.items()} | dict(options)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """All that an engine needs to know of a study."""
+    """What an engine needs to know about a study."""
 
     space: SearchSpace
     direction: Direction
@@ -86,18 +86,18 @@ class Search:
 
 
 def ask_seed(seed: int, number: int) -> int:
-    """The seed of the proposal of one trial, below 2**32; independent of :func:`trial_seed`.
+    """Return the seed of one trial's proposal, below 2**32; independent of :func:`trial_seed`.
 
-    Spawned from NumPy's ``SeedSequence``, so that neighbouring seeds and numbers are unrelated.
+    It is spawned from NumPy's ``SeedSequence``, so that neighbouring seeds and numbers give unrelated results.
     """
     return _spawn(seed, number, 0)
 
 
 def trial_seed(seed: int, number: int) -> int:
-    """The seed that the objective of one trial gets, below 2**31.
+    """Return the seed of one trial's objective, below 2**31.
 
-    It differs from the proposal's: with a shared seed the first random number of the user's code would
-    equal the one that chose the first parameter.
+    It differs from the proposal's seed: with a shared seed, the first random number of the user's code would equal the
+    one that chose the first parameter.
     """
     return _spawn(seed, number, 1) >> 1
 

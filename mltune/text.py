@@ -1,4 +1,4 @@
-"""Trials, states and durations as text for people."""
+"""Format trials, states and durations as text for people."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mltune.trial import FrozenTrial, TrialState
 
 
 def format_seconds(seconds: float) -> str:
-    """A duration for people, in its two largest units.
+    """Return a duration as text, in its two largest units.
 
     >>> format_seconds(4.21), format_seconds(75), format_seconds(3 * 86400 + 7230)
     ('4.2 s', '1 min 15 s', '3 d 2 h')
@@ -25,20 +25,20 @@ def format_seconds(seconds: float) -> str:
 
 
 def format_counts(states: Mapping[TrialState, int], n_trials: int | None) -> str:
-    """Such as ``12 of 30 trials: 10 complete, 2 pruned``."""
+    """Return text such as ``12 of 30 trials: 10 complete, 2 pruned``."""
     of = f" of {n_trials}" if n_trials is not None else ""
     counts = ", ".join(f"{count} {str(state).lower()}" for state, count in states.items())
     return f"{sum(states.values())}{of} trials" + (f": {counts}" if counts else "")
 
 
 def format_states(trials: Sequence[FrozenTrial]) -> str:
-    """Such as ``12 trials: 10 complete, 2 pruned``."""
+    """Return text such as ``12 trials: 10 complete, 2 pruned``."""
     states = Counter(str(trial.state).lower() for trial in trials)
     return f"{len(trials)} trials: {', '.join(f'{count} {state}' for state, count in states.items())}"
 
 
 def format_trial(trial: FrozenTrial) -> str:
-    """A finished trial on one line."""
+    """Return one line on a finished trial."""
     value = "" if trial.value is None else f" {trial.value:g}"
     reason = "" if trial.reason is None else f" ({trial.reason})"
     duration = "" if trial.duration is None else f" in {trial.duration:.1f} s"
@@ -46,7 +46,7 @@ def format_trial(trial: FrozenTrial) -> str:
 
 
 def format_params(trial: FrozenTrial) -> str:
-    """The parameters as ``name=value, …``."""
+    """Return the parameters as ``name=value, …``."""
     return ", ".join(
         f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value}" for name, value in trial.params.items()
     )

@@ -1,4 +1,4 @@
-"""One evaluation of the objective: the handle that user code holds, and its frozen record."""
+"""One evaluation of the objective: the ``Trial`` that user code gets, and the ``FrozenTrial`` that records it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from mltune.errors import TrialPruned
 from mltune.space import NAME_RULE, Params, is_name
 
 DURATION = "duration_s"
-"""The metric under which a trial's seconds are recorded."""
+"""The name of the metric that records a trial's duration in seconds."""
 
 
 class TrialState(StrEnum):
-    """What became of a trial; stored as the tag ``mltune.state``."""
+    """The state of a trial; stored as the tag ``mltune.state``."""
 
     RUNNING = "RUNNING"
     COMPLETE = "COMPLETE"
@@ -38,7 +38,7 @@ class Reason(StrEnum):
 
 
 class Models(StrEnum):
-    """Which of the models that trials log are kept: all, those of the best trial so far, or none."""
+    """Which of the models logged by trials are kept: all, those of the best trial so far, or none."""
 
     ALL = "all"
     BEST = "best"
@@ -46,13 +46,13 @@ class Models(StrEnum):
 
 
 class Direction(StrEnum):
-    """Whether a smaller or a larger metric is better."""
+    """Whether smaller or larger values of the metric are better."""
 
     MINIMIZE = "minimize"
     MAXIMIZE = "maximize"
 
     def better(self, value: float, than: float | None) -> bool:
-        """Whether ``value`` beats ``than``; anything beats None, ties beat nothing."""
+        """Return whether ``value`` is strictly better than ``than``; any value is better than None."""
         if than is None:
             return True
         return value < than if self is Direction.MINIMIZE else value > than
@@ -60,18 +60,18 @@ class Direction(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class FrozenTrial:
-    """What is known of a trial at one moment.
+    """A snapshot of a trial.
 
     Attributes:
-        number: Place in the study, from 0.
-        attempt: Which try of the point this is, from 1.
-        params: The point that was evaluated; inactive conditional parameters are absent.
-        seed: What the objective should seed itself with.
-        value: The returned study metric (COMPLETE), the last reported one (PRUNED), else None.
+        number: The position in the study, from 0.
+        attempt: The number of this attempt at the trial, from 1.
+        params: The point that is evaluated; inactive conditional parameters are absent.
+        seed: The seed for the objective.
+        value: The returned value of the study's metric (COMPLETE), the last reported one (PRUNED), else None.
         metrics: All returned metrics (COMPLETE), else the last reported ones.
-        reports: Step to reported study metric, in the order of the steps.
-        model_id: The last model that ``trial.log_model`` logged.
-        duration: Seconds.
+        reports: The reported values of the study's metric by step, in the order of the steps.
+        model_id: The id of the last model that ``trial.log_model`` logged.
+        duration: The duration in seconds.
     """
 
     number: int
@@ -89,12 +89,12 @@ class FrozenTrial:
 
     @property
     def finished(self) -> bool:
-        """Whether the trial has a final state that counts."""
+        """Whether the trial is COMPLETE, PRUNED or FAILED."""
         return self.state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED)
 
 
 def best_of(trials: Iterable[FrozenTrial], direction: Direction) -> FrozenTrial | None:
-    """The first COMPLETE trial that no other one beats."""
+    """Return the best COMPLETE trial, the first one of equals, or None if no trial is COMPLETE."""
     best: FrozenTrial | None = None
     for trial in trials:
         if trial.state is TrialState.COMPLETE and trial.value is not None:
@@ -103,7 +103,7 @@ def best_of(trials: Iterable[FrozenTrial], direction: Direction) -> FrozenTrial 
 
 
 def ranked(trials: Iterable[FrozenTrial], direction: Direction) -> list[FrozenTrial]:
-    """The COMPLETE trials from the best, then the others in the order of their numbers."""
+    """Return the COMPLETE trials, the best first, then the others in the order of their numbers."""
     sign = 1 if direction is Direction.MINIMIZE else -1
 
     def rank(trial: FrozenTrial) -> tuple[bool, float, int]:
@@ -114,17 +114,17 @@ def ranked(trials: Iterable[FrozenTrial], direction: Direction) -> list[FrozenTr
 
 
 class TrialServices(Protocol):
-    """What a worker does for the trial that it runs."""
+    """The services that a worker provides to the trial that it runs."""
 
     def report(self, step: int, metrics: Mapping[str, float]) -> bool:
-        """Send the metrics of one step; True when the trial is to stop."""
+        """Send the metrics of one step; return whether the trial should stop."""
 
     def log_model(self, model: Any, name: str, **options: Any) -> str:
-        """Log a model to the trial's run; its LoggedModel id."""
+        """Log a model to the trial's run; return the id of its LoggedModel."""
 
 
 class _DetachedServices:
-    """A trial outside of any study: reports are accepted, models are not logged."""
+    """The services of a trial outside of a study: reports are accepted, models are not logged."""
 
     def report(self, step: int, metrics: Mapping[str, float]) -> bool:
         return False
@@ -134,9 +134,9 @@ class _DetachedServices:
 
 
 class Trial:
-    """What an objective receives: ``train(trial) -> float`` or ``-> {metric: float}``.
+    """The argument of an objective: ``train(trial) -> float`` or ``-> {metric: float}``.
 
-    Built by hand it runs an objective outside of any study, to debug or test it:
+    To debug or test an objective outside of a study, create a trial by hand:
 
     >>> trial = Trial({"learning_rate": 0.1})
     >>> trial.report(0.5, step=0)
@@ -145,9 +145,9 @@ class Trial:
 
     Attributes:
         params: The values to train with; inactive conditional parameters are absent.
-        number: Place in the study, from 0.
-        seed: A seed of this trial's own, the same whenever the study is run with its seed.
-        run_id: The nested MLflow run, None outside of a study.
+        number: The position in the study, from 0.
+        seed: A seed for this trial alone, the same whenever the study is run with the same seed.
+        run_id: The id of the nested MLflow run, or None outside of a study.
     """
 
     def __init__(
@@ -174,11 +174,11 @@ class Trial:
 
         Args:
             metrics: The study's metric, or several metrics by name.
-            step: An integer that grows from report to report, such as the epoch.
+            step: An integer that increases from report to report, such as the epoch.
 
         Raises:
-            TrialPruned: The scheduler stopped this trial; let it pass.
-            ValueError: The step does not grow, or a metric is not a number.
+            TrialPruned: The scheduler stopped this trial; let the exception propagate.
+            ValueError: The step does not increase, or a metric is not a number.
         """
         if self._stopped:
             raise TrialPruned(f"trial {self.number} was already stopped")
@@ -193,11 +193,11 @@ class Trial:
         Args:
             model: A scikit-learn estimator, a ``torch.nn.Module`` or an ``mlflow.pyfunc.PythonModel``.
             name: The LoggedModel's name.
-            **options: ``input_example`` (a few rows: gives the model its signature),
+            **options: ``input_example`` (a few rows, which give the model its signature),
                 ``signature``, ``pip_requirements``, ``metadata``.
 
         Returns:
-            The LoggedModel's id; empty where nothing is kept: outside of a study, and with ``models: none``.
+            The LoggedModel's id; empty if the model is not kept: outside of a study, and with ``models: none``.
         """
         return self._services.log_model(model, name, **options)
 
@@ -217,16 +217,16 @@ class Trial:
 
 
 def as_metrics(returned: Any, metric: str) -> dict[str, float]:
-    """Metrics by name as plain floats, from a number or a mapping of numbers.
+    """Return metrics as plain floats by name, from a number or a mapping of numbers.
 
     Raises:
-        ValueError: Something in it is not a number, or has a name that MLflow refuses.
+        ValueError: A metric is not a number, or its name is not allowed.
     """
     items = returned.items() if isinstance(returned, Mapping) else [(metric, returned)]
     metrics = {str(name): _as_float(value, str(name)) for name, value in items}
-    wrong = [name for name in metrics if not is_name(name)]
-    if wrong:
-        raise ValueError(f"a metric's name must be {NAME_RULE}, but got {wrong[0]!r}")
+    invalid = [name for name in metrics if not is_name(name)]
+    if invalid:
+        raise ValueError(f"a metric's name must be {NAME_RULE}, but got {invalid[0]!r}")
     if DURATION in metrics:
         raise ValueError(f"a metric must not be named '{DURATION}', under which mltune records how long a trial took")
     return metrics
@@ -242,5 +242,5 @@ def _as_float(value: Any, name: str) -> float:
 
 
 def is_finite(value: float | None) -> bool:
-    """Whether there is a value, neither NaN nor infinite."""
+    """Return whether the value is not None, not NaN and not infinite."""
     return value is not None and math.isfinite(value)

@@ -1,4 +1,4 @@
-"""Handle SIGINT, SIGTERM and SIGHUP during a study: record them at once, act on them only between writes."""
+"""Handle SIGINT, SIGTERM and SIGHUP during a study: record at once, act only when nothing is half-written."""
 
 from __future__ import annotations
 

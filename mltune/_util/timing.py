@@ -41,7 +41,7 @@ class Timing:
         signal_grace: Longest time that running trials may continue after a signal; SIGTERM is often followed by
             SIGKILL ten seconds later.
         close_grace: Longest time that the last writes of a study may take if it ends early.
-        short_trial: If trials take less, the next run is prefetched; the store needs less than a hundredth of this.
+        short_trial: If trials take less, the next run is prefetched; creating one takes less than a hundredth of this.
         describe_every: Interval at which the description of a running study is updated; it is written with the lease.
         renew_every: Interval at which the lease is renewed.
         flush_every: Interval at which the reports of one trial are flushed.

@@ -1,4 +1,4 @@
-"""Engines propose trials and decide which stop; this package never imports mlflow."""
+"""Engines propose trials and decide which to stop; this package never imports mlflow."""
 
 from __future__ import annotations
 

@@ -1,15 +1,15 @@
-"""The engine contract: an engine is stepped by the driver's loop.
+"""The contract of engines, which the driver's loop calls.
 
-The order of calls in a study's life::
+The order of calls in a study::
 
-    engine_class(search)          checks nothing outside of itself; the registry has checked the request
+    engine_class(search)          checks only what concerns the engine itself; the registry has checked the request
     engine.replay(trials)         once, if the study is resumed; calls
-        tell(trial)               for every trial that ended, in the order of the numbers
+        tell(trial)               for every trial that has ended, ordered by trial number
     engine.propose(number)        for every trial, before it starts; calls
         ask(number, seed)         for every point that mltune does not enumerate itself
     engine.decide(trial, step)    for every report of the study's metric; calls
         should_prune(trial, step)
-    engine.tell(trial)            for every trial that ended, in the order of the ends
+    engine.tell(trial)            for every trial that ends, in the order in which trials end
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from mltune.trial import FrozenTrial
 
 
 class Engine:
-    """Proposes trials and decides which stop: subclasses write ``ask``, and most of them ``tell``.
+    """Base class of engines, which propose trials and decide which to stop.
 
-    mltune itself takes the ``initial`` points first and enumerates grid, random, qmc and manual, identically
-    for every engine; ``ask`` is called for the other algorithms only.
+    Subclasses implement ``ask``, and most of them ``tell``. mltune itself proposes the ``initial`` points first, and
+    enumerates grid, random, qmc and manual, identically for every engine. It calls ``ask`` only for other algorithms.
 
     Attributes:
-        algorithms: What the engine can propose with.
-        schedulers: What it can stop trials with.
-        packages: What must be importable for the engine itself.
-        executor: Who runs the trials of a study that does not say it.
+        algorithms: The algorithms that the engine can propose with, by name.
+        schedulers: The schedulers that it can stop trials with, by name.
+        packages: Packages that must be importable for the engine itself.
+        executor: The name of the executor that runs the trials if the study does not name one.
     """
 
     algorithms: ClassVar[Mapping[str, Method]] = ENUMERATED
@@ -55,38 +55,37 @@ class Engine:
     def ask(self, number: int, seed: int) -> dict[str, Value]:
         """Propose a point.
 
-        Called once per trial, before the trial starts and maybe while others run; the numbers grow.
+        Called once per trial before it starts, possibly while others run, with increasing numbers.
 
         Args:
-            number: The trial's place in the study.
-            seed: Everything random in the proposal must come from it, so that a study can be rebuilt.
+            number: The trial's number in the study.
+            seed: The seed of everything random in the proposal, so that a study can be rebuilt.
 
         Returns:
-            A value for each active parameter of ``self.search.space``, none for the inactive ones.
+            A value for each active parameter of ``self.search.space``, and no inactive ones.
         """
         raise NotImplementedError(f"{type(self).__name__} offers an algorithm but no ask()")
 
     def tell(self, trial: FrozenTrial) -> None:
-        """Learn from a trial that ended, whatever its state.
+        """Learn from a trial that has ended, whatever its state.
 
-        Called once per trial, in any order, for enumerated points too; and before any ``ask``, in the order of
-        their numbers, for the trials of a study that is resumed.
+        Called once per trial, in any order, including trials with enumerated points. If the study is resumed, called
+        for its earlier trials before any ``ask``, ordered by trial number.
         """
 
     def should_prune(self, trial: FrozenTrial, step: int) -> bool:
-        """Return whether a trial should stop at a step that it has just reported; ``trial.reports`` holds it."""
+        """Return whether a trial should stop at the step that it has just reported; ``trial.reports`` includes it."""
         return False
 
     def decide(self, trial: FrozenTrial, step: int) -> Decision:
-        """Answer a report; by default as :meth:`should_prune` says."""
+        """Return the answer to a report, by default according to :meth:`should_prune`."""
         return Decision.STOP if self.should_prune(trial, step) else Decision.CONTINUE
 
     def replay(self, trials: Sequence[FrozenTrial]) -> None:
-        """Learn what a study knew that is resumed, before anything is proposed.
+        """Learn from the trials of a resumed study, before anything is proposed.
 
         Args:
-            trials: In the order of their numbers. Those that are not finished will be started again, with the
-                params that they have.
+            trials: The trials, ordered by number. Unfinished ones will be started again with the same params.
         """
         for trial in trials:
             if trial.finished:
@@ -95,7 +94,7 @@ class Engine:
                 self._begun[trial.number] = trial.params
 
     def propose(self, number: int) -> Params:
-        """Return the point of a trial: one begun before, an ``initial`` or enumerated one, or what ``ask`` says."""
+        """Return a trial's point: that of an unfinished trial, an ``initial`` or enumerated one, or that of ``ask``."""
         if number in self._begun:
             return self._begun[number]
         initial = self.search.initial
@@ -107,4 +106,4 @@ class Engine:
 
 
 AskTellEngine = Engine
-"""The name of :class:`Engine` in the first release, where engines could also have a loop of their own."""
+"""The name of :class:`Engine` in the first release, in which engines could also have their own loop."""

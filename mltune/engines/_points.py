@@ -35,7 +35,7 @@ class _Random:
 
 
 class _Sobol:
-    """Scrambled Sobol' points (Owen 1998, as in SciPy), each parameter with a dimension of its own."""
+    """Scrambled Sobol' points (Owen 1998, as in SciPy), with one dimension per parameter."""
 
     _BLOCK = 256
 
@@ -53,10 +53,10 @@ class _Sobol:
 
 
 def enumerate_points(search: Search) -> Points | None:
-    """The points of an enumerated algorithm after the ``initial`` ones; None for the engine's own algorithms.
+    """Return the points of an enumerated algorithm after the ``initial`` ones, or None for the engine's algorithms.
 
     Raises:
-        SpaceError: ``grid`` over a parameter whose values cannot be listed.
+        SpaceError: The algorithm is grid, and a parameter's values cannot be listed or the points are too many.
     """
     match search.algorithm.name:
         case "grid":
@@ -71,11 +71,11 @@ def enumerate_points(search: Search) -> Points | None:
 
 
 def count_points(search: Search) -> int | None:
-    """How many points there are in all, ``initial`` ones included; None where they are endless."""
+    """Return the number of points, including ``initial`` ones, or None if it is unlimited."""
     if search.algorithm.name not in ("grid", "manual"):
         return None
-    rest = _grid_without_initial(search) if search.algorithm.name == "grid" else []
-    return len(search.initial) + len(rest)
+    grid_points = _grid_without_initial(search) if search.algorithm.name == "grid" else []
+    return len(search.initial) + len(grid_points)
 
 
 def _grid_without_initial(search: Search) -> list[Params]:

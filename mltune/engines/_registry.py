@@ -1,4 +1,4 @@
-"""Engines by name, and whether one can do what a search asks for."""
+"""The registry of engines, and the check that an engine supports a search."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class EngineInfo:
     """An engine as ``mltune engines`` lists it.
 
     Attributes:
-        provider: ``mltune``, or the distribution that brings the plugin.
-        installed: Whether it can be used.
-        remedy: What to do where something is missing or broken, else empty.
-        algorithms: Names; empty where the engine cannot be loaded.
-        schedulers: Likewise.
+        provider: ``mltune``, or the distribution that provides the plugin.
+        installed: Whether the engine can be used.
+        remedy: What to do if something is missing or broken, else empty.
+        algorithms: The names of its algorithms, empty if the engine cannot be loaded.
+        schedulers: The names of its schedulers, likewise.
     """
 
     name: str
@@ -40,21 +40,21 @@ class EngineInfo:
 
 
 def get_engine(name: str) -> type[Engine]:
-    """The engine of that name, imported; errors as of :meth:`mltune.plugins.Registry.get`."""
+    """Import and return the engine class of that name; raise as :meth:`mltune.plugins.Registry.get` does."""
     return ENGINES.get(name)
 
 
 def create_engine(name: str, search: Search, n_trials: int | None = None) -> Engine:
-    """The engine for a search; ``search.algorithm`` of what is returned is never ``auto``.
+    """Create the engine for a search; the engine's ``search.algorithm`` is never ``auto``.
 
     Args:
-        name: The engine.
-        search: Its ``initial`` points are read as the space wants them: ``1`` as ``1.0`` for a Float.
-        n_trials: None where only time limits the study.
+        name: The engine's name.
+        search: The search; its ``initial`` points are coerced to the space's types: ``1`` to ``1.0`` for a Float.
+        n_trials: The number of trials, or None if only time limits the study.
 
     Raises:
-        MissingPackageError: Packages are all that is missing.
-        RequestError: All that is wrong with engine, algorithm, scheduler, options and ``initial`` points at once.
+        MissingPackageError: Packages are missing, and nothing else is wrong.
+        RequestError: All faults of engine, algorithm, scheduler, options and ``initial`` points at once.
     """
     search, faults = _read_initial(search)
     try:
@@ -69,27 +69,27 @@ def create_engine(name: str, search: Search, n_trials: int | None = None) -> Eng
 def check_search(
     name: str, engine_class: type[Engine], search: Search, n_trials: int | None, faults: Iterable[str] = ()
 ) -> Search:
-    """The search that the engine gets: ``auto`` is resolved, and the engine has what is asked for.
+    """Return the search with ``auto`` resolved; raise if the engine does not support it.
 
     Raises:
-        MissingPackageError: Packages are all that is missing.
-        RequestError: All that is wrong at once, ``faults`` included.
+        MissingPackageError: Packages are missing, and nothing else is wrong.
+        RequestError: All faults at once, including ``faults``.
     """
-    search, wrong = _resolve_auto(engine_class, search, n_trials)
-    wrong += _method_faults(name, "algorithm", search.algorithm, engine_class.algorithms)
-    wrong += _method_faults(name, "scheduler", search.scheduler, engine_class.schedulers)
-    wrong += [*_enumeration_faults(search), *faults]
+    search, all_faults = _resolve_auto(engine_class, search, n_trials)
+    all_faults += _method_faults(name, "algorithm", search.algorithm, engine_class.algorithms)
+    all_faults += _method_faults(name, "scheduler", search.scheduler, engine_class.schedulers)
+    all_faults += [*_enumeration_faults(search), *faults]
     missing = _missing_packages("algorithm", search.algorithm, engine_class.algorithms)
     missing += _missing_packages("scheduler", search.scheduler, engine_class.schedulers)
-    if wrong:
-        raise RequestError(wrong + missing)
+    if all_faults:
+        raise RequestError(all_faults + missing)
     if missing:
         raise MissingPackageError(missing)
     return search
 
 
 def list_engines() -> list[EngineInfo]:
-    """All engines, mltune's own first; a broken plugin is listed with what is wrong with it."""
+    """Return all engines, mltune's own first; a broken plugin is included, with what is wrong with it."""
     plugins = ENGINES.plugins()
     names = [*ENGINES.own, *dict.fromkeys(entry.name for entry in plugins if entry.name not in ENGINES.own)]
     shadowed = [_shadowed(entry) for entry in plugins if entry.name in ENGINES.own]
@@ -133,9 +133,9 @@ def _resolve_auto(engine_class: type[Engine], search: Search, n_trials: int | No
 
 def _method_faults(engine: str, kind: str, spec: Spec, offered: Mapping[str, Method]) -> list[str]:
     if spec.name not in offered:
-        known = [*offered, *(["auto"] if kind == "algorithm" else [])]
-        near = nearest(spec.name, known)
-        also = "" if near.startswith("known") else f" It has: {', '.join(sorted(known))}"
+        names = [*offered, *(["auto"] if kind == "algorithm" else [])]
+        near = nearest(spec.name, names)
+        also = "" if near.startswith("known") else f" It has: {', '.join(sorted(names))}"
         return [f"engine {engine} has no {kind} '{spec.name}'; {near}{also}"]
     options, faults = offered[spec.name].options, []
     for key, value in spec.options.items():
@@ -163,7 +163,7 @@ def _enumeration_faults(search: Search) -> list[str]:
 
 
 def _read_initial(search: Search) -> tuple[Search, list[str]]:
-    """The search with its ``initial`` points as the space reads them, and all that is wrong with them."""
+    """Return the search with its ``initial`` points coerced to the space's types, and all faults of these points."""
     points: list[Params] = []
     faults: list[str] = []
     for i, given in enumerate(search.initial):

@@ -1,8 +1,8 @@
-"""Optuna: proposes with TPE, GP and CMA-ES, stops with ASHA, Hyperband and the median rule.
+"""Engine optuna: propose with TPE, GP and CMA-ES, and stop trials with ASHA, Hyperband and the median rule.
 
-Optuna's study is a mirror in memory, never the record. Each trial has the same number in it as in ours, every
-proposal comes from a new sampler with a seed of its own, and schedulers see reports only, so that both can be
-rebuilt from the trials of a study.
+Optuna's study is an in-memory mirror, never the record. A trial has the same number in it as in mltune's study. Every
+proposal comes from a new sampler with its own seed, and schedulers see only reports, so that the state of both can be
+rebuilt from a study's trials.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from mltune.search import Method, Option, Search, ask_seed
 from mltune.space import Categorical, Float, Int, Parameter, Params, Value
 from mltune.trial import Direction, FrozenTrial, TrialState, is_finite
 
-_STUDY = "mltune"  # Hyperband chooses a trial's bracket by this name and the trial's number
+_STUDY = "mltune"  # Hyperband derives a trial's bracket from this name and the trial's number
 _ROUNDING = 1e-12
-_WORST = 1e300  # stands for a report that is not finite; the pruners' percentiles need finite numbers
-_GP_TRIALS = 200  # there, a proposal of GP takes a quarter of a second
+_WORST = 1e300  # replaces a report that is not finite, since the pruners' percentiles need finite numbers
+_GP_TRIALS = 200  # with this many trials, a proposal of GP takes a quarter of a second
 
 
 class OptunaEngine(AskTellEngine):
-    """Ask/tell on top of Optuna's samplers and pruners."""
+    """Engine on top of Optuna's samplers and pruners."""
 
     packages: ClassVar[tuple[str, ...]] = ("optuna",)
     algorithms: ClassVar[Mapping[str, Method]] = MappingProxyType(
@@ -124,14 +124,14 @@ class OptunaEngine(AskTellEngine):
 
     @classmethod
     def auto(cls, search: Search, n_trials: int | None) -> str:
-        """``grid`` where all points fit into ``n_trials``; ``gp`` for few trials; else ``tpe``.
+        """Return ``grid`` if all points fit into ``n_trials``, ``gp`` for few trials, else ``tpe``.
 
-        A Gaussian process finds more in few trials, but it needs torch, learns nothing of conditional parameters,
-        little from trials that a scheduler stops, and takes longer for a proposal the more trials there are.
+        A Gaussian process does better with few trials. But it needs torch, learns nothing about conditional parameters
+        and little from trials that a scheduler stops, and takes longer per proposal the more trials there are.
         """
         if n_trials is None:
             return "tpe"
-        counts = [n_trials + 1 if each.count is None else each.count for each in search.space.values()]
+        counts = [n_trials + 1 if parameter.count is None else parameter.count for parameter in search.space.values()]
         if math.prod(counts) <= n_trials:
             return "grid"
         simple = not search.space.conditional and search.scheduler.name == "none"
@@ -159,7 +159,7 @@ class OptunaEngine(AskTellEngine):
 
 
 class _Mirror:
-    """A study in Optuna's memory whose trials have our numbers; those not yet known are empty, running ones."""
+    """An in-memory Optuna study with mltune's trial numbers; trials not known yet are empty and running."""
 
     def __init__(self, direction: Direction) -> None:
         self._sign = 1.0 if direction is Direction.MINIMIZE else -1.0
@@ -175,10 +175,10 @@ class _Mirror:
 
 
 class _SamplerMirror(_Mirror):
-    """What a sampler knows: all points, those in flight too, and what became of them.
+    """What a sampler knows: all points, including those of running trials, and their results.
 
-    Only TPE knows pruned trials. For GP and CMA-ES, which would ignore them and propose the like again, they
-    count as complete, and never as better than the best.
+    Only TPE sees pruned trials as pruned. GP and CMA-ES would ignore them and propose similar points again, so they see
+    them as complete, but never as better than the best.
     """
 
     def __init__(self, search: Search, make_sampler: Callable[[int], BaseSampler]) -> None:
@@ -187,7 +187,7 @@ class _SamplerMirror(_Mirror):
         self._make_sampler = make_sampler
         self._tpe = search.algorithm.name == "tpe"
         self._cmaes = search.algorithm.name == "cmaes"
-        self._modelled = [name for name, each in search.space.items() if self._tpe or not each.when]
+        self._modelled = [name for name, parameter in search.space.items() if self._tpe or not parameter.when]
         self._distributions = {name: to_distribution(search.space[name]) for name in self._modelled}
         self._threads: Callable[[], AbstractContextManager[None]] = (
             one_torch_thread if search.algorithm.name == "gp" else nullcontext
@@ -219,15 +219,15 @@ class _SamplerMirror(_Mirror):
         return point
 
     def _open(self, number: int, seed: int) -> optuna.Trial:
-        """The trial of that number, to be sampled by a new sampler that reads all of the study anew."""
+        """Return the trial of that number, with a new sampler that reads the whole study again."""
         sampler = self._make_sampler(seed)
         study = optuna.load_study(study_name=_STUDY, storage=self._storage, sampler=sampler)
         return optuna.Trial(study, self._trial_id(number))
 
     def adopt(self, number: int, params: Params) -> None:
-        """Take over a point that was not asked for here.
+        """Add a point that does not come from :meth:`ask`.
 
-        CMA-ES keeps its state in the trials that it proposed, so it is asked all the same.
+        CMA-ES keeps its state in the trials that it proposed, so it is asked anyway.
         """
         if self._cmaes:
             self.ask(number, ask_seed(self._search.seed, number))
@@ -254,9 +254,9 @@ class _SamplerMirror(_Mirror):
             self._study.tell(trial.number, self._stand_in(trial))
 
     def _tell_pruned(self, trial: FrozenTrial) -> None:
-        """TPE ranks pruned trials by their last step and its value, below all complete ones.
+        """Add a pruned or failed trial for TPE, which ranks it by its last step and value, below all complete trials.
 
-        A failed trial has no step here, which ranks it last.
+        A failed trial is added without a step, which ranks it last.
         """
         if trial.state is TrialState.PRUNED and trial.reports:
             step, value = max(trial.reports.items())
@@ -264,7 +264,7 @@ class _SamplerMirror(_Mirror):
         self._study.tell(trial.number, state=optuna.trial.TrialState.PRUNED)
 
     def _stand_in(self, trial: FrozenTrial) -> float:
-        """A value for a trial without one; GP takes infinity as the worst value there is when it is asked."""
+        """Return a value for a trial without one; for each proposal, GP clips infinity to the worst finite value."""
         worst = self._sign * math.inf
         if trial.state is not TrialState.PRUNED or not trial.reports or self._best is None:
             return worst
@@ -292,7 +292,7 @@ class _PrunerMirror(_Mirror):
         if trial.state is TrialState.INTERRUPTED:
             return
         if trial.number not in self._judged:
-            for step in sorted(trial.reports):  # ASHA and Hyperband note each rung as the trial passes it
+            for step in sorted(trial.reports):  # ASHA and Hyperband record each rung when the trial passes it
                 self.should_prune(trial, step)
         trial_id = self._trial_id(trial.number)
         for step, value in trial.reports.items():
@@ -307,15 +307,15 @@ class _PrunerMirror(_Mirror):
 
 
 def _completed(trial: FrozenTrial) -> float | None:
-    """The value of a COMPLETE trial; None for all others."""
+    """Return the value of a COMPLETE trial, or None for any other trial."""
     return trial.value if trial.state is TrialState.COMPLETE and is_finite(trial.value) else None
 
 
 def to_distribution(parameter: Parameter) -> BaseDistribution:
-    """What Optuna samples for a parameter.
+    """Return the distribution that Optuna samples for a parameter.
 
-    Choices and stepped floats are sampled by their index: Optuna takes ``1``, ``1.0`` and ``True`` for one choice,
-    and moves the end of a stepped range whose steps are not exact in binary.
+    Choices and stepped floats are sampled by index: Optuna treats ``1``, ``1.0`` and ``True`` as the same choice,
+    and moves the end of a stepped range if its steps are not exact in binary.
 
     >>> to_distribution(Float(0.1, 0.3, step=0.1))
     IntDistribution(high=2, log=False, low=0, step=1)
@@ -332,7 +332,7 @@ def to_distribution(parameter: Parameter) -> BaseDistribution:
 
 
 def to_optuna(parameter: Parameter, value: Any) -> Any:
-    """The value that Optuna knows a parameter's value by.
+    """Convert a parameter's value to Optuna's value.
 
     >>> to_optuna(Float(0.1, 0.3, step=0.1), 0.3)
     2
@@ -346,10 +346,10 @@ def to_optuna(parameter: Parameter, value: Any) -> Any:
 
 
 def from_optuna(parameter: Parameter, drawn: Any) -> Value:
-    """The parameter's value for one that Optuna drew.
+    """Convert a value that Optuna drew to the parameter's value.
 
-    Optuna draws floats up to the last one below ``high``, and a logarithm there and back is not exact: what is
-    as near to an end as that counts as the end itself.
+    Optuna draws floats up to the last one below ``high``, and a logarithm and its inverse are not exact. So a value
+    within rounding error of an end becomes the end itself.
 
     >>> from_optuna(Float(0.1, 0.3, step=0.1), 2)
     0.3

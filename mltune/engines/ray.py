@@ -1,4 +1,4 @@
-"""Ray: the Optuna engine's proposals and schedulers, so that both engines mean the same, on executor ray."""
+"""Engine ray: the proposals and schedulers of engine optuna, so that both behave the same, run by executor ray."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mltune.engines.optuna import OptunaEngine
 
 
 class RayEngine(OptunaEngine):
-    """The Optuna engine's proposals, for trials that Ray runs unless the study names another executor."""
+    """Engine optuna, for trials that Ray runs unless the study names another executor."""
 
     packages: ClassVar[tuple[str, ...]] = ("ray", "optuna")
     executor: ClassVar[str] = "ray"

@@ -1,4 +1,4 @@
-"""Executors run trials: in worker processes of this machine, in the driver's own process, or on a Ray cluster."""
+"""Executors run trials: in worker processes on this machine, in the driver's own process, or on a Ray cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contract of those who run trials."""
+"""The contract of executors."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from mltune.messages import Decision, Message, Task, WorkerConfig
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutorOptions:
-    """What a study asks of its executor.
+    """The options that a study sets for its executor.
 
     Attributes:
-        n_jobs: Trials at once.
-        resources: What each trial takes, by name, such as ``{"cpu": 1, "gpu": 0.5}``.
-        trial_memory: The most bytes that the processes of one trial may hold, or None for no limit.
-        trial_timeout: Seconds that one trial may take, or None for no limit.
+        n_jobs: The number of trials that run at once.
+        resources: The resources of each trial, by name, such as ``{"cpu": 1, "gpu": 0.5}``.
+        trial_memory: The memory limit for the processes of one trial, in bytes, or None for no limit.
+        trial_timeout: The time limit for one trial, in seconds, or None for no limit.
     """
 
     n_jobs: int = 1
@@ -29,13 +29,13 @@ class ExecutorOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What an executor can do, as data that a request is checked against.
+    """The capabilities of an executor, against which requests are checked.
 
     Attributes:
-        max_jobs: The most trials at once, or None for no limit.
+        max_jobs: The maximum number of trials at once, or None for no limit.
         in_process: Whether objectives run in the driver's own process: they need not be pickled, and cannot be ended.
-        places: Whether it finds a place for each trial that has the trial's ``resources``.
-        ends_trials: Whether it ends trials that break ``trial_timeout`` or ``trial_memory``.
+        places: Whether it places each trial where the trial's ``resources`` are available.
+        ends_trials: Whether it ends trials that exceed ``trial_timeout`` or ``trial_memory``.
     """
 
     max_jobs: int | None = None
@@ -45,18 +45,20 @@ class Limits:
 
 
 class ExecutorLostError(Exception):
-    """What runs the tasks is gone, and will not come back; one sentence."""
+    """The backend that runs the tasks is lost for good; the message is one sentence."""
 
 
 class Executor(ABC):
-    """Runs tasks, at most ``n_jobs`` at once; used by one thread only, except for :meth:`wake`.
+    """Base class of executors, which run at most ``n_jobs`` tasks at once.
+
+    Only one thread calls the methods, except for :meth:`wake`.
 
     Args:
-        options: What the study asks for; :func:`~mltune.execution.check_executor` has checked it.
+        options: The study's options, already checked by :func:`~mltune.execution.check_executor`.
 
     Attributes:
-        limits: What it can do.
-        packages: What must be importable for it.
+        limits: What the executor can do.
+        packages: Packages that must be importable for the executor.
     """
 
     limits: ClassVar[Limits] = Limits()
@@ -67,35 +69,35 @@ class Executor(ABC):
 
     @classmethod
     def errors(cls, options: ExecutorOptions) -> list[str]:
-        """What is wrong with the options beyond the declared limits, one sentence each."""
+        """Return what is wrong with the options beyond the declared limits, one sentence each."""
         return []
 
-    def warm_up(self) -> None:  # noqa: B027 - most have nothing to begin with
-        """Begin with what needs no setup; may be called once, before :meth:`start`."""
+    def warm_up(self) -> None:  # noqa: B027 - most executors have nothing to start early
+        """Start what needs no setup; may be called once, before :meth:`start`."""
 
     @abstractmethod
     def start(self, setup: WorkerConfig) -> None:
-        """Make ready to run; called once, before all else but :meth:`warm_up`.
+        """Prepare to run tasks; called once, before all other methods except :meth:`warm_up`.
 
         Raises:
-            RequestError: The objective cannot be imported, or what was asked for is not there.
+            RequestError: The objective cannot be imported, or something that the study requests is not available.
         """
 
     @abstractmethod
     def submit(self, task: Task) -> None:
-        """Run a task; the caller sees to it that a worker is free."""
+        """Run a task; the caller ensures that a worker is free."""
 
     @abstractmethod
     def next(self, timeout: float | None = None) -> Message | None:
-        """Wait for the next message; None after ``timeout`` seconds, or when :meth:`wake` was called.
+        """Wait for the next message and return it, or None after ``timeout`` seconds or a call of :meth:`wake`.
 
         Raises:
-            ExecutorLostError: No message will come any more.
+            ExecutorLostError: No more messages will come.
         """
 
     @abstractmethod
     def wake(self) -> None:
-        """Let :meth:`next` return soon; may be called from any thread, and from a signal handler."""
+        """Make :meth:`next` return soon; may be called from any thread, and from a signal handler."""
 
     @abstractmethod
     def answer(self, number: int, decision: Decision) -> None:
@@ -103,4 +105,4 @@ class Executor(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """End all workers and whatever they started; running tasks are lost. May be called twice."""
+        """End all workers and everything they started; running tasks are lost. May be called twice."""

@@ -1,4 +1,4 @@
-"""Executors by name, and whether one can do what a study asks for."""
+"""The registry of executors, and the check that an executor supports a study's options."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ EXECUTORS: Registry[Executor] = Registry(
 
 
 def get_executor(name: str) -> type[Executor]:
-    """The executor of that name, imported; errors as of :meth:`mltune.plugins.Registry.get`."""
+    """Import and return the executor class of that name; raise as :meth:`mltune.plugins.Registry.get` does."""
     return EXECUTORS.get(name)
 
 
 def check_executor(name: str, executor: type[Executor], options: ExecutorOptions) -> list[str]:
-    """All that the executor cannot do of what a study asks for, one sentence each.
+    """Return what the executor does not support of a study's options, one sentence each.
 
     Args:
-        name: What the user calls the executor.
-        executor: Its class.
-        options: What the study asks for.
+        name: The executor's name in the sentences.
+        executor: The executor's class.
+        options: The study's options.
     """
     limits, errors = executor.limits, []
     if limits.max_jobs is not None and options.n_jobs > limits.max_jobs:

@@ -1,4 +1,4 @@
-"""The driver's own process as executor, for debugging: one trial at a time, in a thread."""
+"""Executor inline: run trials in the driver's own process for debugging, one at a time, each in a thread."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mltune.messages import Decision, Message, Reported, Task, WorkerConfig
 
 
 class InlineExecutor(Executor):
-    """Runs objectives in this process, where a debugger reaches them."""
+    """Executor that runs objectives in this process, where a debugger can reach them."""
 
     limits: ClassVar[Limits] = Limits(max_jobs=1, in_process=True, ends_trials=False)
 
@@ -41,7 +41,7 @@ class InlineExecutor(Executor):
         self._answers[number].put(decision)
 
     def close(self) -> None:
-        """Nothing to end: a thread that still runs is left behind, its trial is closed by the driver."""
+        """Do nothing: a thread that still runs is left behind, and the driver closes its trial."""
 
     def _report(self, reported: Reported) -> Decision:
         answers = self._answers.setdefault(reported.number, queue.SimpleQueue())

@@ -1,4 +1,4 @@
-"""Worker processes on this machine: one per slot, replaced only when it died or had to be ended."""
+"""Executor local: one worker process per slot on this machine, replaced only if it died or had to be ended."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from mltune.execution._base import Executor, ExecutorOptions
 from mltune.execution.worker_process import WorkerProcess
 from mltune.messages import Cost, Decision, Died, Ended, Message, Task, TimedOut, WorkerConfig
 
-_LOOK_AROUND = 1.0  # seconds between looks at whether the workers' processes live
-_MEMORY_LOOK = 0.1  # the same, while their memory is limited
-_CLOSE_GRACE = 3.0  # seconds for idle workers to leave on their own
-_HANG_GRACE = 5.0  # seconds after `trial_timeout` for the worker to say so or to end itself
-_WATCHDOG = "Timeout ("  # how faulthandler begins when it ends a worker that holds the GIL for too long
+_LOOK_AROUND = 1.0  # seconds between checks that the workers' processes are alive
+_MEMORY_LOOK = 0.1  # the same, if their memory is limited
+_CLOSE_GRACE = 3.0  # seconds for idle workers to exit on their own
+_HANG_GRACE = 5.0  # seconds after `trial_timeout` for the worker to report the timeout or to exit
+_WATCHDOG = "Timeout ("  # the start of faulthandler's output when it ends a worker that holds the GIL for too long
 
 
 class LocalExecutor(Executor):
-    """Runs objectives in long-lived processes, each in a session of its own."""
+    """Executor that runs objectives in long-lived processes, each in its own session."""
 
     def __init__(self, options: ExecutorOptions) -> None:
         super().__init__(options)
@@ -40,7 +40,7 @@ class LocalExecutor(Executor):
 
     def warm_up(self) -> None:
         for _ in range(self._n_jobs):
-            self._workers.append(WorkerProcess(self._environment()))  # one by one: a signal may come in between
+            self._workers.append(WorkerProcess(self._environment()))  # one by one: a signal may interrupt the loop
 
     def start(self, setup: WorkerConfig) -> None:
         self._setup = setup
@@ -58,7 +58,7 @@ class LocalExecutor(Executor):
 
     def submit(self, task: Task) -> None:
         idle = [worker for worker in self._workers if worker.task is None]
-        if not idle:  # one could not get ready, or died while it had nothing to do
+        if not idle:  # a worker failed to get ready, or died while idle
             idle = [self._spawn()]
             self._workers += idle
         next((worker for worker in idle if worker.ready), idle[0]).run(task)
@@ -68,18 +68,18 @@ class LocalExecutor(Executor):
         while True:
             if time.monotonic() >= self._next_look and (message := self._look_around()) is not None:
                 return message
-            heard = self._wait(deadline)
-            for worker in [worker for worker in self._workers if worker.connection in heard]:
+            readable = self._wait(deadline)
+            for worker in [worker for worker in self._workers if worker.connection in readable]:
                 if (message := self._receive(worker)) is not None:
                     return message
-            if self._woken in heard:
+            if self._woken in readable:
                 self._woken.recv(4096)
                 return None
             if time.monotonic() >= deadline:
                 return None
 
     def wake(self) -> None:
-        with contextlib.suppress(OSError):  # full: it is awake; closed: nobody waits
+        with contextlib.suppress(OSError):  # full: it is awake already; closed: nobody waits
             self._waker.send(b"\0")
 
     def answer(self, number: int, decision: Decision) -> None:
@@ -97,7 +97,7 @@ class LocalExecutor(Executor):
         self._waker.close()
 
     def _wait(self, deadline: float) -> list[object]:
-        """What there is to read, at the latest when it is time to look around."""
+        """Wait until something can be read, but not past the deadline or the next check; return what can be read."""
         pause = min(deadline, self._next_look) - time.monotonic()
         return list(wait([self._woken, *(worker.connection for worker in self._workers)], max(0.0, pause)))
 
@@ -108,7 +108,7 @@ class LocalExecutor(Executor):
         return worker
 
     def _environment(self) -> Mapping[str, str]:
-        """Ours, without the run that `mlflow run` made, and with the cores divided among the workers."""
+        """Return the driver's environment without the run of ``mlflow run``, and with cores divided among workers."""
         environment = dict(os.environ)
         environment.pop("MLFLOW_RUN_ID", None)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -118,13 +118,13 @@ class LocalExecutor(Executor):
         return environment
 
     def _receive(self, worker: WorkerProcess) -> Message | None:
-        """A message of a worker; None where it only became ready, or ended without a task."""
+        """Return the next message of a worker, or None if it only became ready or ended without a task."""
         try:
             if not worker.ready:
                 worker.await_ready()
                 return None
             message: Message = worker.connection.recv()
-        except (EOFError, OSError):  # plain OSError: it died in the middle of a message
+        except (EOFError, OSError):  # plain OSError: the worker died in the middle of a message
             return self._lose(worker)
         except ObjectiveError as error:
             return self._lose(worker, Died(str(error)))
@@ -135,11 +135,14 @@ class LocalExecutor(Executor):
         return message
 
     def _look_around(self) -> Message | None:
-        """What became of a task whose worker died unheard, since its children hold the channel, or broke a limit."""
+        """Check all workers; return the end of a task whose worker died or exceeded a limit, or None.
+
+        A worker may die without closing its channel, because its children hold the channel open.
+        """
         began = time.monotonic()
         for worker in list(self._workers):
             ended = worker.has_ended()
-            if worker.connection.poll():  # asked after it: what it said before its end is read first
+            if worker.connection.poll():  # checked after `has_ended`: read what the worker sent before its end first
                 continue
             limit = None if ended else self._broken_limit(worker)
             if (ended or limit is not None) and (message := self._lose(worker, limit)) is not None:
@@ -163,9 +166,10 @@ class LocalExecutor(Executor):
     def _lose(
         self, worker: WorkerProcess, outcome: TimedOut | Died | None = None, cost: Cost | None = None
     ) -> Message | None:
-        """End a worker and all it started, and put a new one in its place; what became of its task.
+        """End a worker and all it started; return the end of its task, or None if it had none.
 
-        One without a task, and one that never got ready, is replaced when the next task comes.
+        A worker that was running a task is replaced now. One that was idle, or never got ready, is replaced when the
+        next task comes.
         """
         ended = worker.end()
         end_marked({worker.mark})

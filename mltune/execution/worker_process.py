@@ -1,4 +1,4 @@
-"""A worker's process, as the driver sees it."""
+"""The driver's handle of a worker process."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _END_GRACE = 5.0  # seconds for the supervisor to end what the worker started
 
 
 class WorkerProcess:
-    """A worker, from its start to its end; it waits for a setup first.
+    """A worker process, from its start to its end; it first waits for its configuration.
 
     Attributes:
         process: The worker's supervisor, which ends as the worker did.
-        connection: The channel.
-        mark: What all of the worker's descendants carry in their environment.
+        connection: The channel to the worker.
+        mark: The value of ``MARK`` in the environment of all of the worker's descendants.
         ready: Whether the objective is loaded.
-        task: What it runs, or will run once it is ready.
+        task: The task that it runs, or will run once it is ready, or None.
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
@@ -38,10 +38,10 @@ class WorkerProcess:
         self.ready = False
         self.task: Task | None = None
         self._started = 0.0
-        self._crash = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115, it is open until the end
-        ours, theirs = socket.socketpair()
-        with theirs:
-            fds = (theirs.fileno(), self._crash.fileno())
+        self._crash = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115, stays open until the worker ends
+        driver_end, worker_end = socket.socketpair()
+        with worker_end:
+            fds = (worker_end.fileno(), self._crash.fileno())
             self.process = subprocess.Popen(
                 [sys.executable, "-c", _BOOT, repr(sys.path), *map(str, (os.getpid(), *fds))],
                 pass_fds=fds,
@@ -49,26 +49,26 @@ class WorkerProcess:
                 start_new_session=True,
                 env={**environment, MARK: self.mark},
             )
-        self.connection = Connection(ours.detach())
+        self.connection = Connection(driver_end.detach())
 
     def send(self, message: WorkerConfig | Task | tuple[int, Decision]) -> None:
-        with contextlib.suppress(ConnectionError):  # it died; reading from it will say so
+        with contextlib.suppress(ConnectionError):  # the worker died; the next read will show it
             self.connection.send(message)
 
     def run(self, task: Task) -> None:
         """Run a task, now or once the worker is ready."""
         self.task = task
         if self.ready:
-            self._crash.seek(0)  # the worker's place in it, too
+            self._crash.seek(0)  # in the worker, too: the file offset is shared
             self._crash.truncate()
             self._started = time.monotonic()
             self.send(task)
 
     def await_ready(self) -> None:
-        """Wait until the objective is loaded, and run the task that waits for it.
+        """Wait until the objective is loaded, then run the task that waits for it, if any.
 
         Raises:
-            ObjectiveError: It could not be loaded.
+            ObjectiveError: The objective could not be loaded.
             EOFError, OSError: The worker died.
         """
         refusal: ObjectiveError | None = self.connection.recv()
@@ -79,11 +79,11 @@ class WorkerProcess:
             self.run(self.task)
 
     def running_for(self) -> float:
-        """Seconds since the worker was given its task; 0 if it has none, or is not ready."""
+        """Return the seconds since the worker was sent its task, or 0 if it has none or is not ready."""
         return time.monotonic() - self._started if self.ready and self.task is not None else 0.0
 
     def has_ended(self, within: float = 0.0) -> bool:
-        """Whether the process is gone, or goes within so many seconds; its children may hold the channel open."""
+        """Return whether the process has ended, or ends in ``within`` seconds; the channel may stay open longer."""
         try:
             self.process.wait(within)
         except subprocess.TimeoutExpired:
@@ -91,17 +91,17 @@ class WorkerProcess:
         return True
 
     def ask_to_leave(self) -> None:
-        """Let an idle worker leave on its own, and a busy one be ended, without waiting for it."""
+        """Ask an idle worker to exit, or terminate a busy one, without waiting for it."""
         if self.task is None:
             self.connection.close()
         else:
             self.process.terminate()
 
     def end(self, grace: float = 0.0) -> Died:
-        """End the worker and what it started; how it ended, and where its last task stood if it crashed.
+        """End the worker and what it started; return how it ended, with the traceback if it crashed.
 
         Args:
-            grace: Seconds for it to leave on its own.
+            grace: Seconds for the worker to exit on its own.
         """
         self.connection.close()
         if not self.has_ended(grace):

@@ -1,4 +1,4 @@
-"""A study's report: charts, leaderboard, picture, and the lint of its set-up."""
+"""A study's report: charts, leaderboard, history picture and study lint."""
 
 from __future__ import annotations
 

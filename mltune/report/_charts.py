@@ -1,4 +1,4 @@
-"""The charts of a report; plotly's figures, of Optuna's making where it has them."""
+"""The charts of a report as plotly figures; Optuna draws the parallel coordinates and the slices."""
 
 from __future__ import annotations
 
@@ -26,15 +26,19 @@ COLOURS = {
     TrialState.INTERRUPTED: "#7c3aed",
     TrialState.RUNNING: "#16a34a",
 }
-_MOST = 2000  # trials in one chart: the best quarter of them, and others at even distances
-_MOST_VALUES = 20_000  # of parameters in one chart: more make the page larger than 10 MB
-_MOST_POINTS = 50_000  # of curves
-_FEW_CURVES = 20  # more are drawn faintly
+_MOST = 2000  # trials per chart, chosen by `thinned`
+_MOST_VALUES = 20_000  # parameter values per chart: more make the page larger than 10 MB
+_MOST_POINTS = 50_000  # approximate number of points in all learning curves
+_FEW_CURVES = 20  # if there are more, they are drawn faintly
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure with what it tells; None where it cannot be drawn, as the caption says then."""
+    """A figure with its title and caption.
+
+    Attributes:
+        figure: None if it could not be drawn; the caption then gives the error.
+    """
 
     title: str
     caption: str
@@ -42,7 +46,7 @@ class Chart:
 
 
 def charts(view: View) -> list[Chart]:
-    """What can be drawn of a study by now."""
+    """Return the charts that a study's trials so far allow."""
     shown = thinned(view.ranked, min(_MOST, _MOST_VALUES // len(view.space)))
     study = as_optuna(shown, view.space, view.direction)
     complete = [trial for trial in view.trials if trial.state is TrialState.COMPLETE]
@@ -62,7 +66,7 @@ def charts(view: View) -> list[Chart]:
 
 
 def _drawn(make: Callable[[], Chart | None]) -> Chart | None:
-    """One that a drawing library chokes on, such as at values of 1e308, does not cost the others."""
+    """Draw one chart; if that fails, for example at values of 1e308, return a chart with the error instead."""
     try:
         return make()
     except Exception as error:
@@ -70,11 +74,13 @@ def _drawn(make: Callable[[], Chart | None]) -> Chart | None:
 
 
 def thinned(ranked: Sequence[FrozenTrial], most: int) -> list[FrozenTrial]:
-    """At most so many trials, in the order of their numbers: the best ones, and others at even distances.
+    """Choose at most ``most`` trials and return them by number.
+
+    A quarter of them are the best ones; the others are at even distances in the ranking.
 
     Args:
         ranked: The trials, the best first.
-        most: As many as a chart can show.
+        most: The number of trials that a chart can show.
     """
     if len(ranked) <= most:
         return sorted(ranked, key=lambda trial: trial.number)
@@ -109,11 +115,11 @@ def _history(view: View, shown: Sequence[FrozenTrial], complete: Sequence[Frozen
 
 
 def _importances(view: View) -> Chart | None:
-    found = view.importances
-    if not found:
+    importances = view.importances
+    if not importances:
         return None
-    names = list(reversed(found))
-    bar = go.Bar(x=[found[name] for name in names], y=names, orientation="h", marker_color="#2563eb")
+    names = list(reversed(importances))
+    bar = go.Bar(x=[importances[name] for name in names], y=names, orientation="h", marker_color="#2563eb")
     figure = go.Figure(bar, {"xaxis_title": "importance", "height": 140 + 28 * len(names)})
     return Chart(
         "Parameter importances",
@@ -140,7 +146,7 @@ def _slices(study: optuna.Study, view: View, some: str) -> Chart:
 
 
 def _curves(view: View) -> Chart:
-    """One trace a state: a trace a trial takes the browser minutes."""
+    """Draw one trace per state; with one trace per trial, the browser would need minutes."""
     reporting = [trial for trial in view.ranked if trial.reports]
     points = sum(len(trial.reports) for trial in reporting)
     shown = thinned(reporting, max(1, len(reporting) * _MOST_POINTS // max(points, _MOST_POINTS)))
@@ -158,8 +164,8 @@ def _curves(view: View) -> Chart:
 
 
 def _trace(trials: Sequence[FrozenTrial], name: str, colour: str, *, faint: bool = False, width: int = 1) -> go.Scatter:
-    x = np.array([each for trial in trials for each in (*trial.reports, math.nan)])
-    y = np.array([each for trial in trials for each in (*trial.reports.values(), math.nan)])
+    x = np.array([step for trial in trials for step in (*trial.reports, math.nan)])
+    y = np.array([value for trial in trials for value in (*trial.reports.values(), math.nan)])
     y[~np.isfinite(y)] = math.nan
     text = [f"trial {trial.number}" for trial in trials for _ in range(len(trial.reports) + 1)]
     line = {"color": colour, "width": width}
@@ -174,15 +180,15 @@ def _timeline(view: View) -> Chart | None:
     begin = min(bar.start for bar in bars)
     figure = go.Figure(layout={"barmode": "overlay", "xaxis_title": "seconds", "bargap": 0.15})
     for state in COLOURS:
-        here = [bar for bar in bars if bar.trial.state is state]
-        if here:
+        in_state = [bar for bar in bars if bar.trial.state is state]
+        if in_state:
             figure.add_bar(
-                base=[bar.start - begin for bar in here],
-                x=[bar.seconds for bar in here],
-                y=[bar.lane for bar in here],
-                text=[f"trial {bar.trial.number}, attempt {bar.trial.attempt}" for bar in here],
+                base=[bar.start - begin for bar in in_state],
+                x=[bar.seconds for bar in in_state],
+                y=[bar.lane for bar in in_state],
+                text=[f"trial {bar.trial.number}, attempt {bar.trial.attempt}" for bar in in_state],
                 textposition="none",
-                hovertemplate="%{text}<br>%{base:.1f} s to %{x:.1f} s",  # of a stacked bar x is its end
+                hovertemplate="%{text}<br>%{base:.1f} s to %{x:.1f} s",  # x is the end of a bar that has a base
                 orientation="h",
                 name=str(state),
                 marker_color=COLOURS[state],

@@ -1,4 +1,4 @@
-"""A study as Optuna's analyses take it, and which parameters matter."""
+"""Convert a study to Optuna's format, and compute the importance of its parameters."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _STATES = {
 
 
 def as_optuna(trials: Sequence[FrozenTrial], space: SearchSpace, direction: Direction) -> optuna.Study:
-    """A study in memory, with values as people read them; trials without a final state are left out."""
+    """Return an in-memory Optuna study of the finished trials; categorical values become strings."""
     with quiet("optuna"):
         study = optuna.create_study(direction=direction.value, storage=optuna.storages.InMemoryStorage())
     distributions = {name: _distribution(parameter) for name, parameter in space.items()}
@@ -29,12 +29,13 @@ def as_optuna(trials: Sequence[FrozenTrial], space: SearchSpace, direction: Dire
 
 
 def importances(trials: Sequence[FrozenTrial], space: SearchSpace, direction: Direction) -> dict[str, float]:
-    """How much each parameter decides whether a trial is among the best, from 0 to 1, in falling order; their sum is 1.
+    """Return how much each parameter decides whether a trial is among the best.
 
-    PED-ANOVA (Watanabe et al., IJCAI 2023), as Optuna computes it.
+    The method is PED-ANOVA (Watanabe et al., IJCAI 2023), as Optuna computes it.
 
     Returns:
-        By parameter; empty where too few trials completed or all values are the same.
+        Importances from 0 to 1 by parameter, in descending order, with a sum of 1; empty if too few trials completed
+        or all values are the same.
     """
     complete = [trial for trial in trials if trial.state is TrialState.COMPLETE and is_finite(trial.value)]
     if len({trial.value for trial in complete}) < 2:
@@ -43,12 +44,12 @@ def importances(trials: Sequence[FrozenTrial], space: SearchSpace, direction: Di
     with quiet("optuna"):
         try:
             return optuna.importance.get_param_importances(study)
-        except (ValueError, RuntimeError):  # such as a single value of each parameter
+        except (ValueError, RuntimeError):  # for example, each parameter has a single value
             return {}
 
 
 def readable(parameter: Parameter, value: Value) -> Value:
-    """A value as charts show it; choices as text, for ``1`` and ``True`` are one choice to Optuna."""
+    """Return a value as charts show it: choices as strings, because Optuna treats ``1`` and ``True`` as one choice."""
     return str(value) if isinstance(parameter, Categorical) else value
 
 

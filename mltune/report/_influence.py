@@ -1,4 +1,4 @@
-"""Parameters that the metric does not depend on, as far as the trials can tell."""
+"""Find the parameters on which the metric does not depend, as far as the trials show."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from mltune.space import SearchSpace, Value
 from mltune.space.parameters import Categorical, Parameter
 from mltune.trial import FrozenTrial
 
-_PER_DIMENSION = 10  # complete trials for each parameter, below which nothing can be said
-_FEWEST = 30
-_MOST = 500  # trials looked at; more do not say more
+_PER_DIMENSION = 10  # minimum number of complete trials per parameter
+_FEWEST = 30  # minimum number of complete trials
+_MOST = 500  # trials in the sample; more add no information
 _ROUNDS = 5
 _TREES = 50
-_SHARE = 0.06  # of the importance
+_SHARE = 0.06  # of the total importance; a parameter with at least this share has influence
 
 
 def without_influence(complete: Sequence[FrozenTrial], space: SearchSpace) -> list[str]:
-    """The parameters that a forest finds no more use for than for shuffled copies of them.
+    """Return the parameters that are no more important to a forest than shuffled copies of them.
 
     The idea is Boruta's (Kursa and Rudnicki, Journal of Statistical Software 36(11), 2010): a copy of a parameter with
-    its values shuffled among the trials is known to have no influence. Values count by their rank.
+    its values shuffled among the trials is known to have no influence. The forest sees ranks instead of values.
 
     Args:
         complete: COMPLETE trials, the best first.
-        space: What was searched.
+        space: The search space.
     """
     names = [name for name, parameter in space.items() if parameter.count != 1]
     if len(names) < 2 or len(complete) < max(_FEWEST, _PER_DIMENSION * len(names)):
         return []
-    from scipy.stats import rankdata  # takes a second to load
+    from scipy.stats import rankdata  # the import takes a second
 
     rng = np.random.default_rng(0)
     chosen = np.sort(rng.choice(len(complete), min(_MOST, len(complete)), replace=False))
     values = [[_number(space[name], complete[i].params.get(name)) for name in names] for i in chosen]
-    X = rankdata(values, axis=0)  # the forest computes in single precision
+    X = rankdata(values, axis=0)  # ranks, because the forest computes in single precision
     real, shuffled = _importances(X, np.arange(len(chosen)), rng)
     share = real / max(real.sum(), 1e-12)
     return [name for i, name in enumerate(names) if real[i] <= shuffled[i] and share[i] < _SHARE]
@@ -46,7 +46,7 @@ def without_influence(complete: Sequence[FrozenTrial], space: SearchSpace) -> li
 def _importances(
     X: NDArray[np.float64], ranks: NDArray[np.int64], rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean importance of each column, and of its shuffled copies."""
+    """Return the mean importance of each column, and that of its shuffled copies."""
     from sklearn.ensemble import ExtraTreesRegressor
 
     columns = X.shape[1]
@@ -60,7 +60,7 @@ def _importances(
 
 
 def _number(parameter: Parameter, value: Value | None) -> float:
-    """A value as a number; choices by their place, and before them all where the parameter is inactive."""
+    """Return a value as a number: a choice as its index, and -1 if the parameter is inactive."""
     if value is None:
         return -1.0
     if isinstance(parameter, Categorical):

@@ -1,4 +1,4 @@
-"""The trials of a study as a table, the best first."""
+"""A study's trials as a table, the best first."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mltune.report.view import View
 
 
 def leaderboard(view: View) -> pd.DataFrame:
-    """One row per trial.
+    """Return a table with one row per trial, the best first.
 
     Returns:
         Columns ``rank`` (of COMPLETE trials, from 1), ``trial``, ``state``, ``value``, ``params.*``, ``metrics.*``,
@@ -31,4 +31,4 @@ def leaderboard(view: View) -> pd.DataFrame:
                 "run_id": trial.run_id,
             }
         )
-    return pd.DataFrame(rows, columns=None if rows else ["rank", "trial", "state"], dtype=object)  # 3 stays 3
+    return pd.DataFrame(rows, columns=None if rows else ["rank", "trial", "state"], dtype=object)  # integers stay int

@@ -1,4 +1,4 @@
-"""Study lint: what the trials say about how the study was set up, each with a remedy."""
+"""Study lint: warnings about a study's set-up, drawn from its trials, each with a remedy."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from mltune.space.parameters import Categorical, Float, Int, Parameter
 from mltune.trial import Direction, FrozenTrial, TrialState, ranked
 
 LISTED = ("grid", "manual")
-"""Algorithms whose points somebody has chosen."""
+"""Algorithms whose points are all listed beforehand."""
 
-_FAILED = 0.2  # share of the trials
-_FEW = 5  # trials; what fewer say is chance
-_SETTLED = 10  # finished trials, before the first one may be asked to be beaten
-_TOP = 10  # the best tenth
-_AT_END = 0.02  # of a range, where the best one counts as on its end
-_NEAR_END = 0.1  # of a range
-_FEW_VALUES = 10  # of a parameter, where many lie near an end
-_DECADES = 100.0  # a ratio
+_FAILED = 0.2  # share of failed trials; above it there is a warning
+_FEW = 5  # trials; what fewer of them show may be chance
+_SETTLED = 10  # finished trials; from here on the first one should be beaten
+_TOP = 10  # the best trials are one in ten
+_AT_END = 0.02  # of a range; the best value within this distance of an end is on it
+_NEAR_END = 0.1  # of a range; a value within this distance of an end is near it
+_FEW_VALUES = 10  # of a parameter; if it has fewer, many of them lie near an end
+_DECADES = 100.0  # ratio of two ends; from here on a range spans decades
 
 
 @dataclass(frozen=True)
 class _Study:
-    """What the rules look at.
+    """The input of the rules.
 
     Attributes:
         ranked: The COMPLETE trials, the best first.
-        initial: How many points were picked by hand.
-        planned: Trials in all, those to come included.
+        initial: The number of hand-picked points.
+        planned: The total number of trials, including those still to run.
     """
 
     space: SearchSpace
@@ -41,7 +41,7 @@ class _Study:
     planned: int
 
     def top(self, name: str) -> list[float]:
-        """A parameter's values in the best trials that have it, the best first."""
+        """Return a parameter's values in the best trials that have it, the best trial first."""
         having = [float(trial.params[name] or 0.0) for trial in self.ranked if name in trial.params]
         return having[: max(_FEW, len(self.ranked) // _TOP)]
 
@@ -55,15 +55,15 @@ def lint(
     enumerated: bool = False,
     planned: int = 0,
 ) -> tuple[str, ...]:
-    """Plain warnings, one sentence each with a remedy; none where all is well.
+    """Return one sentence with a remedy for each problem in a study's set-up.
 
     Args:
         trials: All trials of the study.
-        space: What was searched.
-        direction: Which values are better.
-        initial: The points that were picked by hand.
-        enumerated: Whether the points were all listed beforehand, as in a grid.
-        planned: Trials in all, where some are still to come.
+        space: The search space.
+        direction: Whether smaller or larger values are better.
+        initial: The hand-picked points.
+        enumerated: Whether all points were listed beforehand, as in a grid.
+        planned: The total number of trials if some are still to run, else 0.
     """
     finished = [trial for trial in trials if trial.finished]
     complete = [trial for trial in ranked(finished, direction) if trial.state is TrialState.COMPLETE]
@@ -131,9 +131,10 @@ def _linear(study: _Study) -> Iterator[str]:
 
 
 def _good_decades(study: _Study, name: str) -> tuple[float, float] | None:
-    """The ends of the good values, where most lie in the lowest tenth of a range of decades that is searched linearly.
+    """Return the smallest and largest good value if a logarithmic search would suit the parameter better, else None.
 
-    Above it a linear search finds most of its points, so there decades do not matter.
+    That is so if the parameter is searched linearly, its range spans decades, and most good values lie in the lowest
+    tenth of it. The other nine tenths get most points of a linear search, so decades do not matter there.
     """
     parameter = study.space[name]
     if not isinstance(parameter, Float | Int) or parameter.log or parameter.step or parameter.low < 0:
@@ -165,7 +166,7 @@ def _on_bound(study: _Study) -> Iterator[str]:
 
 
 def _place(parameter: Parameter, value: float) -> float:
-    """Where in its range a value lies, from 0 to 1, as the search measures it; 0.5 where there is no range."""
+    """Return a value's position in its range, from 0 to 1, on the scale of the search; 0.5 if the ends are equal."""
     assert isinstance(parameter, Float | Int)
     low, high, at = float(parameter.low), float(parameter.high), value
     if parameter.log:

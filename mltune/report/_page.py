@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs no network."""
+"""The report as a single HTML page that needs no network."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ _LAYOUT = {
 
 
 def page(view: View, charts: Sequence[Chart], warnings: Sequence[str], facts: Sequence[str]) -> str:
-    """The whole page; charts are drawn when they come near the window.
+    """Return the page as HTML; the browser draws each chart when it is scrolled near the window.
 
     Args:
         view: The study.
-        charts: What to draw, in this order.
-        warnings: What :func:`mltune.report.lint` found.
-        facts: Plain sentences for the top.
+        charts: The charts, in the order of the page.
+        warnings: The warnings of :func:`mltune.report.lint`.
+        facts: Plain sentences for the header.
     """
     name = escape(view.record.name)
     sections = [_section(i, chart) for i, chart in enumerate(charts)]

@@ -1,4 +1,4 @@
-"""A quick look at a study: its history as a picture."""
+"""A study's history as a picture."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from mltune.trial import TrialState
 
 
 def history_png(view: View) -> bytes:
-    """Each complete trial and the best value so far, 900 by 450 pixels; drawn without matplotlib's global state."""
+    """Return a PNG of 900 by 450 pixels with each complete trial and the best value so far.
+
+    It is drawn without matplotlib's global state.
+    """
     complete = sorted((t for t in view.ranked if t.state is TrialState.COMPLETE), key=lambda trial: trial.number)
     numbers: list[int] = []
     values: list[float] = []

@@ -1,4 +1,4 @@
-"""Which worker did what, and when."""
+"""The timeline of a study: which worker ran which attempt, and when."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Bar:
 
     Attributes:
         start: Seconds since 1970.
-        lane: The worker, from 0.
+        lane: The index of the worker, from 0.
     """
 
     trial: FrozenTrial
@@ -25,22 +25,22 @@ class Bar:
 
 
 def lanes(view: View) -> list[Bar]:
-    """The attempts of a study, each on the worker that was free first.
+    """Return the attempts of a study, each assigned to the worker that was free first.
 
-    A run may be made some time before its trial begins: it begins then when its worker is free.
+    A run may be created before its trial starts; the attempt then starts when its worker is free.
     """
     created = view.record.created
-    attempts = [trial for each in view.record.attempts.values() for trial in each if trial.run_id in created]
+    attempts = [trial for trials in view.record.attempts.values() for trial in trials if trial.run_id in created]
     lease = view.record.lease
     last = time.time() if view.record.is_driven or lease is None else lease.renewed
     free: list[float] = []
     bars: list[Bar] = []
     for trial in sorted(attempts, key=lambda trial: created[str(trial.run_id)]):
-        made = created[str(trial.run_id)]
-        if len(free) < view.n_jobs and all(end > made for end in free):
-            free.append(made)
+        created_at = created[str(trial.run_id)]
+        if len(free) < view.n_jobs and all(end > created_at for end in free):
+            free.append(created_at)
         lane = min(range(len(free)), key=free.__getitem__)
-        start = max(made, free[lane])
+        start = max(created_at, free[lane])
         end = view.record.ended.get(str(trial.run_id), last)
         seconds = trial.duration if trial.duration is not None else max(0.0, end - start)
         free[lane] = start + seconds

@@ -1,4 +1,4 @@
-"""What a report shows of a study."""
+"""The data of a study that its report shows."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from mltune.trial import Direction, FrozenTrial, TrialState, ranked
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """A study, as its runs and its study file tell it.
+    """A study, read from its runs and its study file.
 
     Attributes:
         trials: The last attempt at each trial, with its reports.
-        n_jobs: Trials at once.
-        initial: The points that were picked by hand.
+        n_jobs: The number of trials that run at once.
+        initial: The hand-picked points.
         enumerated: Whether all points were listed beforehand.
-        n_trials: Trials in all that the study may use, None where only a timeout ends it.
+        n_trials: The total number of trials that the study may use, or None if only a timeout ends it.
     """
 
     record: StudyRecord
@@ -50,53 +50,53 @@ class View:
 
     @property
     def ranked(self) -> list[FrozenTrial]:
-        """The COMPLETE trials from the best, then the others in their order."""
+        """The COMPLETE trials, the best first, then the others by number."""
         return ranked(self.trials, self.direction)
 
     @property
     def failures(self) -> dict[str, int]:
-        """Attempts that failed, those that were tried again included; by the reason."""
-        attempts = (trial for each in self.record.attempts.values() for trial in each)
+        """The number of failed attempts by reason, including those that were retried."""
+        attempts = (trial for trials in self.record.attempts.values() for trial in trials)
         return dict(Counter(str(trial.reason) for trial in attempts if trial.state is TrialState.FAILED))
 
     @property
     def importances(self) -> dict[str, float]:
-        """Which parameters matter, see :func:`mltune.report._importance.importances`."""
+        """The importance of each parameter, see :func:`mltune.report._importance.importances`."""
         return importances(self.trials, self.space, self.direction)
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What :func:`mltune.report.lint` finds."""
-        to_come = self.record.tags.get("state") != TrialState.COMPLETE
+        """The warnings of :func:`mltune.report.lint`."""
+        unfinished = self.record.tags.get("state") != TrialState.COMPLETE
         return lint(
             self.trials,
             self.space,
             self.direction,
             initial=self.initial,
             enumerated=self.enumerated,
-            planned=self.n_trials or 0 if to_come else 0,
+            planned=self.n_trials or 0 if unfinished else 0,
         )
 
 
 def read_view(client: MlflowClient, run_id: str, *, reports: bool = True, known: Iterable[FrozenTrial] = ()) -> View:
-    """Read a study for a report; one whose study file cannot be read is shown by its trials alone.
+    """Read a study for a report; if its study file cannot be read, the view is built from the trials alone.
 
     Args:
-        client: A client of the store.
-        run_id: The parent run.
-        reports: Whether to read what the trials reported, too: a call for each of them.
-        known: Trials whose reports are known.
+        client: A client of the tracking store.
+        run_id: The id of the parent run.
+        reports: Whether to read the trials' reports, which takes one call for each trial that made some.
+        known: Trials whose reports are known and need not be read.
 
     Raises:
-        RequestError: There is no such run, or it is no study.
+        RequestError: The run does not exist or is not a study.
     """
     record = reader.read_study(client, run_id)
     trials = list(record.trials)
     if reports:
-        ours = {trial.run_id: trial.reports for trial in known}
-        trials = [replace(trial, reports=ours.get(trial.run_id, {})) for trial in trials]
-        read = reader.read_reports(client, record, [trial for trial in trials if trial.run_id not in ours])
-        trials = sorted([*(trial for trial in trials if trial.run_id in ours), *read], key=lambda trial: trial.number)
+        cached = {trial.run_id: trial.reports for trial in known}
+        trials = [replace(trial, reports=cached.get(trial.run_id, {})) for trial in trials]
+        read = reader.read_reports(client, record, [trial for trial in trials if trial.run_id not in cached])
+        trials = sorted([*(trial for trial in trials if trial.run_id in cached), *read], key=lambda trial: trial.number)
     try:
         config = validate(read_yaml(reader.read_study_file(client, run_id), f"study.yaml of run {run_id}"))
     except RequestError:
@@ -113,7 +113,7 @@ def read_view(client: MlflowClient, run_id: str, *, reports: bool = True, known:
 
 
 def seen_space(trials: Sequence[FrozenTrial]) -> SearchSpace:
-    """The smallest space that holds all trials, to draw them; of a study without trials a space of one point."""
+    """Return the smallest space that contains all trials, for drawing; without trials, a space of one point."""
     values: dict[str, list[Any]] = {}
     for trial in trials:
         for name, value in trial.params.items():

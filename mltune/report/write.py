@@ -1,4 +1,4 @@
-"""Make a study's report and keep it with the study."""
+"""Build a study's report and upload it to the study's run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mltune.tracking.cost import TrackingCost
 from mltune.trial import FrozenTrial, TrialState, best_of
 
 FOLDER = "report"
-"""Where a study's run has its report among the artifacts."""
+"""The artifact folder of a study's run that holds the report."""
 
 
 def write_report(
@@ -32,17 +32,17 @@ def write_report(
     known: Iterable[FrozenTrial] = (),
     warnings: Sequence[str] | None = None,
 ) -> None:
-    """Make the report of a study, of any age and engine, and upload it; an earlier one is replaced.
+    """Build the report of a study of any age and engine, and upload it in place of an earlier one.
 
     Args:
-        client: A client of the store.
-        run_id: The parent run.
-        now: Tags of the study that are newer than those of its run.
-        known: Trials whose reports need not be read.
-        warnings: What :func:`mltune.report.lint` found, where that is known.
+        client: A client of the tracking store.
+        run_id: The id of the parent run.
+        now: Tags of the study that are newer than those of its run and override them.
+        known: Trials whose reports are known and need not be read.
+        warnings: The warnings of :func:`mltune.report.lint`, or None to compute them.
 
     Raises:
-        RequestError: There is no such run, or it is no study.
+        RequestError: The run does not exist or is not a study.
     """
     view = read_view(client, run_id, known=known)
     view = replace(view, record=replace(view.record, tags={**view.record.tags, **(now or {})}))
@@ -52,12 +52,12 @@ def write_report(
 
 
 def write_files(view: View, folder: Path, warnings: Sequence[str] | None = None) -> None:
-    """``report.html``, ``leaderboard.csv`` and, where a trial completed, ``history.png``."""
+    """Write ``report.html``, ``leaderboard.csv`` and, if a trial completed, ``history.png`` to a folder."""
     leaderboard(view).to_csv(folder / "leaderboard.csv", index=False)
     html = page(view, charts(view), view.warnings if warnings is None else warnings, _facts(view))
     (folder / "report.html").write_text(html, encoding="utf-8", errors="backslashreplace")
     if view.ranked and view.ranked[0].state is TrialState.COMPLETE:
-        with contextlib.suppress(Exception):  # matplotlib chokes on values of 1e308: no picture, but a report
+        with contextlib.suppress(Exception):  # matplotlib fails at values of 1e308: the report has no picture then
             (folder / "history.png").write_bytes(history_png(view))
 
 

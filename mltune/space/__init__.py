@@ -1,4 +1,4 @@
-"""The search space and its parameters; both ends of every range are included, on every engine."""
+"""The search space and its parameters. Every range includes both ends, with every engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The three kinds of parameter: Float, Int and Categorical. Both ends of every range are included."""
+"""The three parameter types: Float, Int and Categorical. Every range includes both ends."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ Params = Mapping[str, Value]
 When = Mapping[str, Sequence[Value]]
 
 
-_EXACT = 2**53  # up to here floats hold every whole number
+_EXACT = 2**53  # floats represent every integer up to this one
 
 
 def same(a: Value, b: Value) -> bool:
-    """Equality that keeps ``1``, ``1.0``, ``True`` and ``"1"`` apart."""
+    """Return whether two values are equal and of the same type: ``1``, ``1.0``, ``True`` and ``"1"`` all differ."""
     return type(a) is type(b) and a == b
 
 
 class Parameter:
-    """What the three kinds of parameter have in common: they contain, draw and list values."""
+    """The common interface of the three parameter types."""
 
     kind: ClassVar[str]
     when: When | None
 
     def contains(self, value: object) -> bool:
-        """Whether the value may be used as it is, its type included."""
+        """Return whether the value is valid without conversion; its type counts."""
         raise NotImplementedError
 
     def coerce(self, value: Any) -> Any:
-        """The value in the parameter's own type, where nothing is lost by it."""
+        """Convert a value to the parameter's type if that loses nothing; otherwise return it as it is."""
         return _plain(value)
 
     def at(self, u: float) -> Value:
-        """The value at the fraction ``u`` of the range; uniform (or log-uniform) for a uniform ``u``.
+        """Return the value at the fraction ``u`` of the range; it is uniform (or log-uniform) if ``u`` is uniform.
 
         Args:
             u: From 0 to 1, both included.
@@ -48,26 +48,26 @@ class Parameter:
 
     @property
     def count(self) -> int | None:
-        """How many values there are, or None where they cannot be listed."""
+        """The number of values, or None if they cannot be listed."""
         raise NotImplementedError
 
     def grid(self) -> list[Value] | None:
-        """Every value in order, or None where they cannot be listed."""
+        """Return every value in order, or None if they cannot be listed."""
         raise NotImplementedError
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, as in a study file; what has its default is left out."""
+        """Return plain data as in a study file, without the arguments that have their default."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
-        kept = {name: value for name, value in values.items() if value is not None and value is not False}
+        data = {name: value for name, value in values.items() if value is not None and value is not False}
         if self.when:
-            kept["when"] = {parent: list(allowed) for parent, allowed in self.when.items()}
-        if "choices" in kept:
-            kept["choices"] = list(kept["choices"])
-        return {"type": self.kind, **kept}
+            data["when"] = {parent: list(allowed) for parent, allowed in self.when.items()}
+        if "choices" in data:
+            data["choices"] = list(data["choices"])
+        return {"type": self.kind, **data}
 
 
 class _Range(Parameter):
-    """A numeric range; ``Float`` and ``Int`` say how its numbers are read."""
+    """A numeric range, whose subclasses ``Float`` and ``Int`` define the type of its numbers."""
 
     low: Any
     high: Any
@@ -138,12 +138,12 @@ class Float(_Range):
     Args:
         low: Smallest value, included.
         high: Largest value, included.
-        log: Draw uniformly in the logarithm; needs ``low > 0``, excludes ``step``.
-        step: Only ``low + k * step``; must divide ``high - low``.
-        when: ``{parent: [values]}``; the parameter exists only where every parent has one of them.
+        log: Draw uniformly in the logarithm; requires ``low > 0`` and excludes ``step``.
+        step: Allow only the values ``low + k * step``; must divide ``high - low``.
+        when: ``{parent: [values]}``: the parameter is active only if every parent has one of its listed values.
 
     Raises:
-        SpaceError: A rule is broken; all faults at once.
+        SpaceError: An argument is invalid; the error lists all faults.
 
     >>> Float(0.1, 0.3, step=0.1).grid()
     [0.1, 0.2, 0.3]
@@ -179,7 +179,7 @@ class Float(_Range):
         return near if math.isclose(near, value, rel_tol=1e-9, abs_tol=1e-9 * (self.step or 0.0)) else value
 
     def snap(self, value: float) -> float:
-        """The nearest value of the parameter."""
+        """Return the valid value that is nearest to ``value``."""
         value = float(min(max(value, self.low), self.high))
         return value if self.step is None else self._on_grid(round((value - self.low) / self.step))
 
@@ -210,7 +210,7 @@ class Float(_Range):
         return abs(round(width / self.step) * self.step - width) <= 1e-9 * max(abs(self.low), abs(self.high))
 
     def _on_grid(self, index: int) -> float:
-        """``low + index * step`` in decimal arithmetic, so that 0.1 + 2 * 0.1 is 0.3; the last is ``high`` itself."""
+        """Return ``low + index * step`` in decimal arithmetic: 0.1 + 2 * 0.1 is 0.3; the last value equals ``high``."""
         if self.step is None:
             return self.low
         value = float(Decimal(repr(self.low)) + index * Decimal(repr(self.step)))
@@ -219,7 +219,7 @@ class Float(_Range):
 
 @dataclass(frozen=True)
 class Int(_Range):
-    """A whole number in ``[low, high]``; arguments as for :class:`Float`.
+    """An integer in ``[low, high]``; the arguments are those of :class:`Float`.
 
     >>> Int(1, 3).grid()
     [1, 2, 3]
@@ -274,14 +274,14 @@ class Int(_Range):
 
 @dataclass(frozen=True)
 class Categorical(Parameter):
-    """One of some scalars, kept apart by type: ``1``, ``1.0``, ``"1"``, ``True`` and ``None`` all differ.
+    """One of several scalars, distinguished by type: ``1``, ``1.0``, ``"1"``, ``True`` and ``None`` all differ.
 
     Args:
-        choices: At least one boolean, number, string or None, none of them twice.
+        choices: Booleans, numbers, strings or None; at least one, without duplicates.
         when: As for :class:`Float`.
 
     Raises:
-        SpaceError: A rule is broken; all faults at once.
+        SpaceError: An argument is invalid; the error lists all faults.
     """
 
     kind: ClassVar[str] = "categorical"
@@ -301,11 +301,11 @@ class Categorical(Parameter):
     def _check_choices(self) -> list[str]:
         if not self.choices:
             return ["`choices` must hold at least one value, but it is empty"]
-        wrong = [c for c in self.choices if not _is_scalar(c)]
-        if wrong:
-            return [f"each of `choices` must be a boolean, finite number, string or null, but got {wrong[0]!r}"]
-        twice = [c for i, c in enumerate(self.choices) if any(same(c, d) for d in self.choices[:i])]
-        return [f"`choices` must differ, but {twice[0]!r} is there twice"] if twice else []
+        invalid = [c for c in self.choices if not _is_scalar(c)]
+        if invalid:
+            return [f"each of `choices` must be a boolean, finite number, string or null, but got {invalid[0]!r}"]
+        duplicates = [c for i, c in enumerate(self.choices) if any(same(c, d) for d in self.choices[:i])]
+        return [f"`choices` must differ, but {duplicates[0]!r} is there twice"] if duplicates else []
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Categorical):
@@ -319,10 +319,10 @@ class Categorical(Parameter):
         return any(type(value) is type(c) and value == c for c in self.choices)
 
     def index(self, value: Value) -> int:
-        """The place of a choice.
+        """Return the index of a choice.
 
         Raises:
-            ValueError: It is none of the choices.
+            ValueError: The value is not one of the choices.
         """
         for i, choice in enumerate(self.choices):
             if same(value, choice):
@@ -353,7 +353,7 @@ def _assign(parameter: Parameter, **values: Any) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """A NumPy scalar as the Python value it holds; anything else as it is."""
+    """Convert a NumPy scalar to a Python value; return anything else as it is."""
     return value.item() if hasattr(value, "item") and getattr(value, "ndim", None) == 0 else value
 
 
@@ -364,21 +364,21 @@ def _is_scalar(value: Any) -> bool:
 
 
 def _freeze_when(parameter: Parameter) -> list[str]:
-    """Turn ``when`` into plain tuples, or say what is wrong with it."""
+    """Convert the lists in ``when`` to tuples of plain values; return the faults."""
     when = parameter.when
     if when is None:
         return []
     if not isinstance(when, Mapping) or not when:
         return [f"`when` must map a parent to a list of its values, but got {when!r}"]
-    wrong = [parent for parent, allowed in when.items() if not isinstance(allowed, (list, tuple)) or not allowed]
-    if wrong:
-        return [f"`when.{wrong[0]}` must be a list of values, but got {when[wrong[0]]!r}"]
+    invalid = [parent for parent, allowed in when.items() if not isinstance(allowed, (list, tuple)) or not allowed]
+    if invalid:
+        return [f"`when.{invalid[0]}` must be a list of values, but got {when[invalid[0]]!r}"]
     _assign(parameter, when={str(parent): tuple(_plain(v) for v in allowed) for parent, allowed in when.items()})
     return []
 
 
 def spell(parameter: Parameter) -> str:
-    """The values of a parameter in words, for a sentence."""
+    """Return a description of a parameter's values, to be used in a sentence."""
     if isinstance(parameter, Categorical):
         return f"one of {list(parameter.choices)}"
     if isinstance(parameter, (Float, Int)):

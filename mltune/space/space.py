@@ -1,6 +1,6 @@
-"""The search space: what may vary, between which ends, and under which conditions.
+"""The search space: the parameters, their ranges and their conditions.
 
-Both ends of every range are included, on every engine.
+Every range includes both ends, with every engine.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ NAME_RULE = (
 
 
 def is_name(name: object) -> bool:
-    """Whether MLflow takes it as the name of a param or metric."""
+    """Return whether MLflow accepts ``name`` as the name of a param or metric."""
     return isinstance(name, str) and bool(_NAME.fullmatch(name)) and len(name) <= _MAX_NAME and normpath(name) == name
 
 
 class SearchSpace(Mapping[str, Parameter]):
-    """Parameters by name, parents before the parameters that depend on them.
+    """A mapping from names to parameters; parents come before the parameters that depend on them.
 
     Args:
-        parameters: Each a :class:`Float`, :class:`Int`, :class:`Categorical`, or the same as plain data,
-            as a study file has it: ``{"type": "int", "low": 1, "high": 8}``.
+        parameters: By name, a :class:`Float`, :class:`Int` or :class:`Categorical`, or the same as plain data from a
+            study file: ``{"type": "int", "low": 1, "high": 8}``.
 
     Raises:
-        SpaceError: All faults of the space at once, each with the parameter's name.
+        SpaceError: The space is invalid; the error lists all faults, each with the parameter's name.
 
     >>> space = SearchSpace({"solver": Categorical(["adam", "sgd"]),
     ...                      "momentum": Float(0.0, 0.9, when={"solver": ["sgd"]})})
@@ -81,15 +81,15 @@ class SearchSpace(Mapping[str, Parameter]):
 
     @property
     def conditional(self) -> tuple[str, ...]:
-        """The names of the parameters that exist only under a condition."""
+        """The names of the conditional parameters."""
         return tuple(name for name, parameter in self.items() if parameter.when)
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
-        """Plain data that :class:`SearchSpace` reads back."""
+        """Return plain data that :class:`SearchSpace` accepts."""
         return {name: parameter.to_dict() for name, parameter in self.items()}
 
     def active(self, name: str, params: Params) -> bool:
-        """Whether the parameter exists, given its parents' values in ``params``."""
+        """Return whether the parameter is active, given its parents' values in ``params``."""
         when = self[name].when or {}
         return all(
             parent in params and any(same(params[parent], value) for value in allowed)
@@ -97,10 +97,10 @@ class SearchSpace(Mapping[str, Parameter]):
         )
 
     def at(self, fractions: Sequence[float]) -> dict[str, Value]:
-        """The point at the given fraction of each parameter, inactive ones left out.
+        """Return the point at the given fraction of each parameter's range, without inactive parameters.
 
         Args:
-            fractions: One per parameter, in the space's order, each from 0 to 1.
+            fractions: One per parameter in the order of the space, each from 0 to 1.
         """
         point: dict[str, Value] = {}
         for (name, parameter), u in zip(self.items(), fractions, strict=True):
@@ -109,16 +109,16 @@ class SearchSpace(Mapping[str, Parameter]):
         return point
 
     def sample(self, rng: random.Random) -> dict[str, Value]:
-        """A point drawn at random."""
+        """Draw a random point."""
         return self.at([rng.random() for _ in self])
 
     def coerce(self, point: Params) -> dict[str, Value]:
-        """The point in the space's order, whole numbers as floats where a Float wants them."""
-        known = {name: self[name].coerce(point[name]) for name in self if name in point}
-        return known | {name: value for name, value in point.items() if name not in known}
+        """Return the point in the order of the space, with its values coerced, such as ``1`` to ``1.0`` for a Float."""
+        coerced = {name: self[name].coerce(point[name]) for name in self if name in point}
+        return coerced | {name: value for name, value in point.items() if name not in coerced}
 
     def faults(self, point: Params) -> list[str]:
-        """What is wrong with a point: unknown, missing, inactive or impossible values."""
+        """Return the faults of a point, one sentence each: unknown, missing, inactive and invalid values."""
         faults = [f"'{name}' is not in the space; {nearest(name, self)}" for name in point if name not in self]
         for name, parameter in self.items():
             if not self.active(name, point):
@@ -131,18 +131,18 @@ class SearchSpace(Mapping[str, Parameter]):
         return faults
 
     def grid(self) -> list[dict[str, Value]]:
-        """Every point once, the last parameter changing fastest.
+        """Return every point once; the last parameter changes fastest.
 
         Raises:
-            SpaceError: A parameter's values cannot be listed, or the points are too many.
+            SpaceError: A parameter's values cannot be listed, or there are too many points.
         """
-        endless = [name for name, parameter in self.items() if parameter.count is None]
-        if endless:
+        continuous = [name for name, parameter in self.items() if parameter.count is None]
+        if continuous:
             raise SpaceError(
                 [
                     f"`grid` needs a Categorical, Int or Float with `step`, but '{name}' is {spell(self[name])}: "
                     f"give it a `step` or choose another algorithm"
-                    for name in endless
+                    for name in continuous
                 ]
             )
         points: list[dict[str, Value]] = [{}]
@@ -197,7 +197,7 @@ def _when_faults(name: str, parameters: Mapping[str, Parameter], given: set[str]
 
 
 def _order(parameters: Mapping[str, Parameter]) -> tuple[list[str], list[str]]:
-    """The names with parents first, otherwise as given; and the fault if there is a cycle."""
+    """Return the names, parents first and otherwise in the given order, and the fault if there is a cycle."""
     graph = {name: [p for p in parameter.when or {} if p in parameters] for name, parameter in parameters.items()}
     try:
         TopologicalSorter(graph).prepare()

@@ -1,1 +1,1 @@
-"""What the terminal shows: a study while it runs, and tables."""
+"""Terminal output: the progress of a running study, and tables."""

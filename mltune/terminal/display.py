@@ -1,4 +1,4 @@
-"""What a study prints while it runs: a live panel on a terminal or in a notebook, elsewhere a line per trial."""
+"""The output of a running study: a live panel on a terminal or in a notebook, elsewhere one line per trial."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def make_display(*, quiet: bool = False) -> Callback:
-    """The display that suits standard output."""
+    """Return the display that suits standard output: a live panel or plain lines."""
     console = _Console(quiet=quiet, highlight=False, emoji=False, soft_wrap=True)
     live = console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
     return _Panel(console) if live and not quiet else _Lines(console)
@@ -34,12 +34,12 @@ def make_display(*, quiet: bool = False) -> Callback:
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        """A reader that has seen enough (``| head``) does not end the study."""
+        """Stop printing, but let the study go on, when the reader of the output exits, as with ``| head``."""
         self.quiet = True
 
 
 class _Lines(Callback):
-    """One plain line per finished trial."""
+    """A display that prints one plain line per finished trial."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -85,7 +85,7 @@ class _Lines(Callback):
 
 
 class _Panel(_Lines):
-    """A bar, the best trial so far and the rates, below the lines of failed trials."""
+    """A progress bar, the pace and the best trial so far, below the lines of failed trials."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
@@ -103,12 +103,12 @@ class _Panel(_Lines):
 
     def on_study_end(self, study: StudyState, result: Study | None) -> None:
         if self._live.is_started:
-            self._live.refresh()  # in a notebook rich leaves the panel as it was at its last tick
+            self._live.refresh()  # in a notebook, `stop` leaves the panel as of the last refresh
             self._live.stop()
         super().on_study_end(study, result)
 
     def panel(self) -> Group:
-        """What stands below the lines; empty before the study has begun."""
+        """Return the panel below the lines; empty before the study starts."""
         study = self._study
         if study is None:
             return Group()
@@ -125,7 +125,7 @@ class _Panel(_Lines):
 
 
 def _format_pace(study: StudyState) -> str:
-    """What runs, how fast trials end, and how long it will take."""
+    """Return the running trials, their rate, and the elapsed and remaining time as text."""
     running = sorted(study.running)
     parts = [f"running {', '.join(map(str, running[:8]))}{', …' if len(running) > 8 else ''}"] if running else []
     if (rate := study.per_second) is not None:
@@ -137,9 +137,9 @@ def _format_pace(study: StudyState) -> str:
 
 
 def where(run_id: str, tracking_uri: str, experiment_id: str, config: StudyConfig | None) -> list[str]:
-    """Where a study and its trials are to be seen: links where a server runs, else what to type.
+    """Return lines on how to view a study and compare its trials: links if the store is a server, else what to enter.
 
-    MLflow shows the trials as a flat list, the best first, where they are sorted by a metric.
+    The link to the trials sorts them by the study's metric: MLflow then shows a flat list, the best first.
     """
     trials = f"tags.`mltune.study` = '{run_id}'"
     if not tracking_uri.startswith(("http://", "https://")):

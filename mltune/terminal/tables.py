@@ -1,4 +1,4 @@
-"""What the terminal shows of studies and engines: tables for people, plain data for machines."""
+"""Studies and engines as tables for people and as plain data for machines."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 
 def study_table(view: View, top: int) -> Group:
-    """A study's summary, and its trials from the best to those without a value.
+    """Return a study's summary and a table of its trials, the best first and those that are not COMPLETE last.
 
     Args:
         view: The study.
-        top: How many trials are shown.
+        top: The maximum number of trials in the table.
     """
     record, tags = view.record, view.record.tags
     head = f"study {record.name}: {_format_state(record)}, {tags['direction']} {tags['metric']}"
@@ -49,7 +49,7 @@ def study_table(view: View, top: int) -> Group:
 
 
 def study_data(view: View) -> dict[str, Any]:
-    """The same as plain data, with all trials in the order of their numbers."""
+    """Return a study as plain data, with all trials in the order of their numbers."""
     record, tags = view.record, view.record.tags
     best = record.best_trial
     return {
@@ -72,7 +72,7 @@ def study_data(view: View) -> dict[str, Any]:
 
 
 def list_table(studies: Sequence[StudyHead]) -> Table:
-    """A line a study."""
+    """Return a table with one row per study."""
     table = Table(box=box.SIMPLE)
     table.add_column("run", no_wrap=True, min_width=32)
     for column in ("study", "state", "best", "begun"):
@@ -86,7 +86,7 @@ def list_table(studies: Sequence[StudyHead]) -> Table:
 
 
 def list_data(studies: Iterable[StudyHead]) -> list[dict[str, Any]]:
-    """The same as plain data; ``started`` is in seconds since 1970."""
+    """Return studies as plain data; ``started`` is in seconds since 1970."""
     return [
         {
             "run_id": study.run_id,
@@ -106,7 +106,7 @@ def list_data(studies: Iterable[StudyHead]) -> list[dict[str, Any]]:
 
 
 def engine_table(engines: Iterable[EngineInfo]) -> Table:
-    """What each engine offers; a missing one with what to type."""
+    """Return a table of what each engine offers, with a remedy if it is not installed."""
     table = Table("engine", "algorithms", "schedulers", "installed", box=box.SIMPLE)
     for engine in engines:
         table.add_row(
@@ -119,7 +119,7 @@ def engine_table(engines: Iterable[EngineInfo]) -> Table:
 
 
 def _format_state(record: StudyRecord) -> str:
-    """The state, and what to type where a study can be resumed."""
+    """Return the state and, if the study can be resumed, the command that resumes it."""
     state = record.tags.get("state", "UNKNOWN")
     if state == TrialState.COMPLETE or record.is_driven:
         return state
@@ -144,7 +144,7 @@ def _trial_data(trial: FrozenTrial) -> dict[str, Any]:
 
 
 def _finite(value: float | None) -> float | None:
-    """JSON has no NaN and no infinity."""
+    """Return the value, or None if it is NaN or infinite, which JSON cannot represent."""
     return value if is_finite(value) else None
 
 

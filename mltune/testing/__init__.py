@@ -1,8 +1,8 @@
-"""For authors of plugins: the laws that every engine and every executor keeps, as pytest classes; and stand-ins.
+"""Test tools for authors of plugins: the contracts of engines and executors as pytest classes, and test doubles.
 
-:class:`MemoryTracker`, :class:`ScriptedExecutor` and :class:`MemoryDriver` take the places of the real ones, in memory.
+:class:`MemoryTracker`, :class:`ScriptedExecutor` and :class:`MemoryDriver` replace the real ones, in memory.
 
-A plugin's whole test is::
+A complete test of a plugin::
 
     from mltune.testing import EngineContract
 

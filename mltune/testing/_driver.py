@@ -1,4 +1,4 @@
-"""A driver that keeps its trials in memory and computes its objectives itself."""
+"""An in-memory driver to test engines with."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Outcome:
     """What an objective does in one trial.
 
     Attributes:
-        value: What it returns; where that is None or not finite, the trial has FAILED.
-        reports: What it reports, at the steps 1, 2, …
-        pruned: It raises ``TrialPruned`` after its reports, by itself.
+        value: The returned value; if it is None or not finite, the trial is FAILED.
+        reports: The reported values, at the steps 1, 2, …
+        pruned: Whether the objective itself raises ``TrialPruned`` after its reports.
     """
 
     value: float | None = None
@@ -37,17 +37,17 @@ class _Running:
 
 @dataclass
 class MemoryDriver:
-    """Runs an engine's trials in memory, and computes their objectives itself.
+    """A driver that runs an engine's trials in memory and computes the objective itself.
 
     Args:
-        objective: The outcome of a point.
-        n_trials: How many trials to start.
-        n_jobs: How many run at once; which of them goes on next is drawn at random, by a fixed seed.
-        first: The number of the first trial, where a study is resumed.
+        objective: Returns the outcome of a point.
+        n_trials: The number of trials in the study, including those before ``first``.
+        n_jobs: The number of trials at once; which of them goes on next is random, with a fixed seed.
+        first: The number of the first trial to start, if a study is resumed.
 
     Attributes:
-        trials: The trials that ended, in the order of their ends.
-        started: The points of the trials that were started, by number.
+        trials: The trials that ended, in the order in which they ended.
+        started: The points of the trials that were started, by trial number.
     """
 
     objective: Callable[[Params], Outcome]
@@ -60,7 +60,7 @@ class MemoryDriver:
     _rng: random.Random = field(default_factory=lambda: random.Random(0))
 
     def run(self, engine: Engine) -> None:
-        """Start all trials, and let the engine decide and learn until all have ended."""
+        """Run all trials to their end; the engine proposes them, decides on their reports and learns from them."""
         self._start_trials(engine)
         while self._running:
             running = self._rng.choice(list(self._running.values()))

@@ -1,4 +1,4 @@
-"""The laws that every engine keeps, run for each algorithm and scheduler that it offers."""
+"""The laws of engines: tests that every engine passes, run for each algorithm and scheduler that it offers."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ from mltune.testing._examples import (
 from mltune.trial import Direction, FrozenTrial, TrialState
 
 _N = 16  # trials: more than the start-up trials of most algorithms
-_MANY = 24  # where every value of a small range must turn up: missing one of five by chance has odds of 1 : 40
+_MANY = 24  # trials if each value of a small range must occur: a random draw misses one of five with odds of 1 : 40
 _BIG_SEED = 2**63 - 1
 
 
 class EngineContract:
-    """Subclass it in a test module and name the engine; each test is a law.
+    """The contract of engines: subclass it in a test module and name the engine. Each test is a law.
 
     Attributes:
-        engine: The name by which the registry knows the engine.
-        engine_class: The class itself, where the registry does not know it.
-        options: Options of algorithms and schedulers by name, where their defaults suit the suite badly: a slow
-            model, a scheduler that begins late. ``{"gp": {"n_startup_trials": 12}}``
-        gaps: The names of laws that the engine does not keep, with the reason: ``{"test_law": "why"}``, or
-            ``{"test_law[tpe]": "why"}`` for one algorithm or scheduler. A gap that has closed is a failure.
+        engine: The engine's name in the registry.
+        engine_class: The engine's class, if it is not in the registry.
+        options: Options of algorithms and schedulers by name, if their defaults do not suit these tests, such as a
+            slow model or a scheduler that starts late: ``{"gp": {"n_startup_trials": 12}}``.
+        gaps: The laws that the engine does not keep, with the reason: ``{"test_law": "why"}``, or
+            ``{"test_law[tpe]": "why"}`` for one algorithm or scheduler. A gap whose law passes is a failure.
     """
 
     engine: ClassVar[str] = ""
@@ -77,23 +77,23 @@ class EngineContract:
             if law in self.gaps:
                 request.applymarker(pytest.mark.xfail(reason=self.gaps[law], strict=True))
 
-    # What is proposed
+    # Proposals
 
     def test_points_are_complete_plain_and_inside(self, algorithm: str) -> None:
-        """Active parameters only, values inside the space, of plain Python type."""
+        """A point has exactly the active parameters, with values inside the space and of plain Python types."""
         space = rich_space()
         driver = self._run(space, algorithm, lambda params: Outcome(distance(params["x"])))
         assert [space.faults(point) for point in driver.started.values()] == [[]] * _N
 
     def test_every_value_of_a_small_range_is_reached(self, algorithm: str) -> None:
-        """Both ends included, of whole numbers, of steps and of logarithms."""
+        """Every value of a small range is proposed, both ends included, with integers, steps and logarithms."""
         space = SearchSpace({"n": Int(1, 2), "log": Int(1, 2, log=True), "step": Float(0.1, 0.3, step=0.1)})
         driver = self._run(space, algorithm, lambda params: Outcome(0.0), n_trials=_MANY)
         seen = {name: {point[name] for point in driver.started.values()} for name in space}
         assert seen == {"n": {1, 2}, "log": {1, 2}, "step": {0.1, 0.2, 0.3}}
 
     def test_choices_of_equal_value_are_kept_apart_by_type(self, algorithm: str) -> None:
-        """``1``, ``1.0``, ``True`` and ``"1"`` are four choices, also for a parameter that depends on one of them."""
+        """``1``, ``1.0``, ``True`` and ``"1"`` are four choices, also in the condition of another parameter."""
         choices: list[Value] = [1, 1.0, True, "1", None]
         space = SearchSpace(
             {"x": Float(0, 1), "choice": Categorical(choices), "child": Int(1, 9, when={"choice": [True]})}
@@ -103,18 +103,18 @@ class EngineContract:
         assert {repr(point["choice"]) for point in driver.started.values()} == set(map(repr, choices))
 
     def test_one_point_space(self, algorithm: str) -> None:
-        """A space of one point is proposed again and again."""
+        """If the space has one point only, every trial gets it."""
         space = SearchSpace({"x": Float(2, 2), "log": Float(3, 3, log=True), "n": Int(4, 4), "c": Categorical(["a"])})
         driver = self._run(space, algorithm, lambda params: Outcome(0.0))
         assert list(driver.started.values()) == [{"x": 2.0, "log": 3.0, "n": 4, "c": "a"}] * _N
 
     def test_points_in_flight_differ(self, algorithm: str) -> None:
-        """Trials that run at once do not all try the same."""
+        """Trials that run at the same time do not all get the same point."""
         driver = self._run(plain_space(), algorithm, bowl, n_jobs=4)
         assert len({repr(point) for point in driver.started.values()}) > _N // 2
 
     def test_initial_points_come_first(self, algorithm: str) -> None:
-        """Hand-picked points, as they are, before all others."""
+        """The ``initial`` points are proposed before all others, unchanged."""
         driver = self._run(plain_space(), algorithm, bowl, initial=INITIAL)
         assert [driver.started[0], driver.started[1]] == list(INITIAL)
 
@@ -122,38 +122,38 @@ class EngineContract:
 
     @pytest.mark.parametrize("seed", [0, _BIG_SEED])
     def test_a_seed_repeats_the_list(self, algorithm: str, seed: int) -> None:
-        """The same seed, the same points, seed 0 included."""
+        """The same seed gives the same points, seed 0 included."""
         first, second = (self._run(rich_space(), algorithm, by_x, seed=seed) for _ in range(2))
         assert repr(first.started) == repr(second.started)
 
     def test_another_seed_gives_another_list(self, algorithm: str) -> None:
-        """Seed 0 is a seed like any other."""
+        """Another seed gives other points; seed 0 is not special."""
         first, second = (self._run(plain_space(), algorithm, bowl, seed=seed) for seed in (0, 1))
         assert repr(first.started) != repr(second.started)
 
     def test_global_random_numbers_are_left_alone(self, algorithm: str) -> None:
-        """The user's own seeds in ``random`` and ``numpy.random`` stay theirs."""
+        """The engine does not change the global state of ``random`` and ``numpy.random``."""
         before = random.getstate(), repr(np.random.get_state())
         self._run(plain_space(), algorithm, bowl)
         assert (random.getstate(), repr(np.random.get_state())) == before
 
     def test_maximizing_mirrors_minimizing(self, algorithm: str) -> None:
-        """The points for the largest ``-f`` are those for the smallest ``f``."""
+        """Maximizing ``-f`` gives the same points as minimizing ``f``."""
         least = self._run(plain_space(), algorithm, bowl)
         most = self._run(plain_space(), algorithm, negated(bowl), direction=Direction.MAXIMIZE)
         assert repr(least.started) == repr(most.started)
 
-    # Trials that end, well and badly
+    # The outcomes of trials
 
     @pytest.mark.parametrize("n_jobs", [1, 3])
     def test_exactly_n_trials(self, algorithm: str, n_jobs: int) -> None:
-        """Every number once, whatever the order in which trials end."""
+        """Each trial number is used once, in whatever order the trials end."""
         driver = self._run(plain_space(), algorithm, bowl, n_jobs=n_jobs, initial=INITIAL)
         assert list(driver.started) == sorted(trial.number for trial in driver.trials) == list(range(_N))
 
     @pytest.mark.parametrize("value", [None, math.nan, -math.inf], ids=str)
     def test_failures_do_not_end_the_study(self, algorithm: str, value: float | None) -> None:
-        """Where all trials fail, the engine still proposes."""
+        """The engine continues to propose if all trials fail."""
         driver = self._run(plain_space(), algorithm, lambda params: Outcome(value))
         assert len(driver.trials) == _N
 
@@ -163,9 +163,9 @@ class EngineContract:
         ids=["exception", "nan", "failed-after-a-good-report", "pruned-after-a-good-report"],
     )
     def test_failed_and_pruned_trials_never_win(self, algorithm: str, bad: Outcome) -> None:
-        """A region where trials fail or are stopped does not attract.
+        """A region in which trials fail or are pruned does not attract the search.
 
-        Chance alone puts three of ten points there; eight or more have odds of 1 : 600.
+        Random search puts three of ten points there on average; the odds of eight or more are 1 : 600.
         """
         driver = self._run(
             plain_space(),
@@ -177,21 +177,22 @@ class EngineContract:
         assert sum(x < 0.3 for x in last) < 8
 
     def test_a_rebuilt_study_goes_on_as_the_uninterrupted_one(self, algorithm: str) -> None:
-        """Told the trials so far, a new engine proposes what the old one did."""
+        """A new engine that has learned from the trials so far proposes the same points as the uninterrupted one."""
         objective = sometimes_bad(by_x)
         whole = self._run(rich_space(), algorithm, objective, initial=(RICH_POINT,))
         for done in (3, 13):
             rebuilt = self._rebuild(whole.trials[:done], self._search(rich_space(), algorithm, initial=(RICH_POINT,)))
-            rest = self._go_on(rebuilt, objective, first=done)
-            assert repr(rest.started) == repr({n: p for n, p in whole.started.items() if n >= done})
+            resumed = self._go_on(rebuilt, objective, first=done)
+            assert repr(resumed.started) == repr({n: p for n, p in whole.started.items() if n >= done})
 
     def test_interrupted_trials_leave_no_trace(self, algorithm: str) -> None:
-        """A study that is rebuilt with an INTERRUPTED trial goes on as if there were none."""
+        """A study that is rebuilt with an INTERRUPTED trial continues as one without it."""
         search = self._search(plain_space(), algorithm)
         trials = self._run(plain_space(), algorithm, bowl).trials[:13]
-        lost = replace(trials[12], state=TrialState.INTERRUPTED, value=None)
+        interrupted = replace(trials[12], state=TrialState.INTERRUPTED, value=None)
         without, with_it = (
-            self._go_on(self._rebuild(told, search), bowl, first=13) for told in (trials[:12], [*trials[:12], lost])
+            self._go_on(self._rebuild(past, search), bowl, first=13)
+            for past in (trials[:12], [*trials[:12], interrupted])
         )
         assert repr(without.started) == repr(with_it.started)
 
@@ -199,7 +200,7 @@ class EngineContract:
 
     @pytest.mark.parametrize("n_jobs", [1, 3])
     def test_the_whole_grid_once(self, n_jobs: int) -> None:
-        """Every point of the grid, none of them twice, the ``initial`` one first."""
+        """Every point of the grid is proposed exactly once, the ``initial`` one first."""
         if "grid" not in self._class().algorithms:
             pytest.skip("the engine does not offer grid")
         space = grid_space()
@@ -212,7 +213,7 @@ class EngineContract:
         assert sorted(map(_spell, driver.started.values())) == sorted(map(_spell, space.grid()))
 
     def test_manual_runs_the_initial_points(self) -> None:
-        """A study of nothing but hand-picked points."""
+        """With ``manual`` the study consists of the ``initial`` points only."""
         if "manual" not in self._class().algorithms:
             pytest.skip("the engine does not offer manual")
         driver = self._run(plain_space(), "manual", bowl, n_trials=2, initial=INITIAL)
@@ -225,43 +226,43 @@ class EngineContract:
         assert _stopped(self._run_curves(None, good_then_bad())) == []
 
     def test_equal_curves_are_not_stopped(self, scheduler: str) -> None:
-        """A trial that is no worse than the others goes on."""
+        """A trial that is not worse than the others is not stopped."""
         assert _stopped(self._run_curves(scheduler, [Outcome(1.0, (1.0,) * STEPS)] * 20)) == []
 
     def test_bad_curves_are_stopped_and_the_best_is_not(self, scheduler: str) -> None:
-        """Of nine hopeless trials after twelve good ones some are stopped; the best of all never is."""
+        """Some of nine bad trials that follow twelve good ones are stopped; the best trial of all is not."""
         curves = [*good_then_bad(), curve(-1.0)]
         stopped = _stopped(self._run_curves(scheduler, curves))
         assert set(stopped) & set(range(12, 21))
         assert len(curves) - 1 not in stopped
 
     def test_stopping_is_mirrored_when_maximizing(self, scheduler: str) -> None:
-        """The same trials are stopped, at the same steps."""
+        """With all values negated and the direction reversed, the same trials are stopped at the same steps."""
         least = self._run_curves(scheduler, random_curves())
         most = self._run_curves(scheduler, [negate(curve) for curve in random_curves()], Direction.MAXIMIZE)
         assert _reported(least) == _reported(most)
 
     @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf], ids=str)
     def test_reports_that_are_not_finite_never_win(self, scheduler: str, value: float) -> None:
-        """They are borne, and do not make a better trial stop."""
+        """Reports that are not finite raise no error and do not cause a better trial to be stopped."""
         broken = [Outcome(None, (value,) * STEPS)] * 12
         stopped = _stopped(self._run_curves(scheduler, [curve(0.0), *broken, curve(0.0)]))
         assert not set(stopped) & {0, 13}
 
     def test_a_rebuilt_scheduler_stops_the_same(self, scheduler: str) -> None:
-        """Told the trials so far with their reports, a new engine stops the rest at the same steps."""
+        """A new engine that has learned from the trials so far stops the others at the same steps."""
         curves = random_curves()
         whole = self._run_curves(scheduler, curves)
         for done in (5, 15):
             search = self._search(plain_space(), self._some_algorithm(), scheduler=scheduler)
             rebuilt = self._rebuild(whole.trials[:done], search)
-            rest = self._go_on(rebuilt, one_by_one(curves[done:]), first=done, n_trials=len(curves))
-            assert _reported(rest) == {n: steps for n, steps in _reported(whole).items() if n >= done}
+            resumed = self._go_on(rebuilt, one_by_one(curves[done:]), first=done, n_trials=len(curves))
+            assert _reported(resumed) == {n: steps for n, steps in _reported(whole).items() if n >= done}
 
-    # What is asked for
+    # The request
 
     def test_unknown_options_are_refused(self) -> None:
-        """Never dropped in silence: the sentence names the option."""
+        """An unknown option is never ignored: it raises an error that names the option."""
         engine_class = self._class()
         for algorithm in engine_class.algorithms:
             with pytest.raises(RequestError, match="no_such_option"):
@@ -271,25 +272,25 @@ class EngineContract:
                 self._create(self._search(grid_space(), "auto", scheduler=Spec(scheduler, {"no_such_option": 1})))
 
     def test_auto_is_an_algorithm_that_the_engine_offers(self) -> None:
-        """Whatever the space and the number of trials."""
+        """For any space and any number of trials, ``auto`` is an algorithm that the engine offers."""
         engine_class = self._class()
         for space in (plain_space(), rich_space(), grid_space()):
             for n_trials in (1, 50, 10_000, None):
                 assert engine_class.auto(self._search(space, "auto"), n_trials) in engine_class.algorithms
 
     def test_importing_mltune_does_not_load_the_engine(self) -> None:
-        """Neither its module nor the packages that it needs."""
+        """``import mltune`` loads neither the engine's module nor the packages that it needs."""
         engine_class = self._class()
         heavy = [engine_class.__module__, *engine_class.packages]
         code = f"import sys, mltune, mltune.engines; print([name for name in {heavy} if name in sys.modules])"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        assert done.stdout.strip() == "[]"
+        completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert completed.stdout.strip() == "[]"
 
     def test_gaps_are_laws(self) -> None:
-        """A declared gap that names no law would hide nothing and explain nothing."""
+        """Each declared gap names a law that exists."""
         assert [name for name in self.gaps if not hasattr(self, name.partition("[")[0])] == []
 
-    # How the laws are run
+    # Helpers
 
     def _class(self) -> type[Engine]:
         return self.engine_class or get_engine(self.engine)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from mltune.space import Categorical, Float, Int, Params, SearchSpace
 from mltune.testing._driver import Outcome
 
-STEPS = 30  # reports of a learning curve
+STEPS = 30  # reports per learning curve
 
 Objective = Callable[[Params], Outcome]
 
@@ -34,7 +34,7 @@ def grid_space() -> SearchSpace:
 
 
 def rich_space() -> SearchSpace:
-    """All kinds of parameter, with conditions two levels deep."""
+    """Return a space with all types of parameters and with conditions two levels deep."""
     return SearchSpace(
         {
             "x": Float(-1.0, 1.0),
@@ -78,7 +78,7 @@ def negated(objective: Objective) -> Objective:
 
 
 def sometimes_bad(objective: Objective) -> Objective:
-    """Some points fail, some are pruned after a report."""
+    """Return an objective that fails at some points and is pruned at others, each time after a report."""
 
     def bad(params: Params) -> Outcome:
         x = number(params["x"])
@@ -90,12 +90,12 @@ def sometimes_bad(objective: Objective) -> Objective:
 
 
 def one_by_one(outcomes: Sequence[Outcome]) -> Objective:
-    rest: Iterator[Outcome] = iter(outcomes)
-    return lambda params: next(rest)
+    remaining: Iterator[Outcome] = iter(outcomes)
+    return lambda params: next(remaining)
 
 
 def curve(level: float) -> Outcome:
-    """A loss that falls towards its level."""
+    """Return a loss curve that falls towards ``level``."""
     return Outcome(level, tuple(level + 1 / step for step in range(1, STEPS + 1)))
 
 
@@ -104,7 +104,7 @@ def good_then_bad() -> list[Outcome]:
 
 
 def random_curves() -> list[Outcome]:
-    """Thirty curves of any level; every seventh trial fails at its end."""
+    """Return thirty curves with random levels; every seventh trial fails at its end."""
     rng = random.Random(1)
     curves = [curve(rng.random()) for _ in range(30)]
     return [replace(curve, value=None) if i % 7 == 6 else curve for i, curve in enumerate(curves)]

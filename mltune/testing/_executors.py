@@ -1,4 +1,4 @@
-"""The laws that every executor keeps."""
+"""The laws of executors: tests that every executor passes."""
 
 from __future__ import annotations
 
@@ -33,26 +33,26 @@ from mltune.messages import (
 from mltune.objective import ObjectiveRef
 from mltune.trial import Trial
 
-_PATIENCE = 300.0  # seconds for a message that must come
-_TIMEOUT = 3.0  # seconds: what a trial that does nothing takes is a hundredth of it
+_PATIENCE = 300.0  # seconds to wait for an expected message
+_TIMEOUT = 3.0  # seconds; a trial that does nothing takes a hundredth of that
 
 Objective = Callable[[Trial], Any]
 
 
 def run_sent(trial: Trial) -> Any:
-    """Run the objective that the task brings along, so that one executor serves all laws."""
+    """Run the pickled objective in the trial's params; this lets all laws share one executor."""
     return pickle.loads(trial.params["objective"])(trial)
 
 
 class ExecutorContract:
-    """Subclass it in a test module and name the executor; each test is a law.
+    """The contract of executors: subclass it in a test module and name the executor. Each test is a law.
 
-    What an executor declares as its ``limits`` is not asked of it.
+    What an executor's ``limits`` exclude is not tested.
 
     Attributes:
-        executor: The name by which the registry knows the executor.
-        executor_class: The class itself, if the registry does not know it.
-        gaps: The names of laws that the executor does not keep, with the reason. A gap that has closed is a failure.
+        executor: The executor's name in the registry.
+        executor_class: The executor's class, if it is not in the registry.
+        gaps: The laws that the executor does not keep, with the reason. A gap whose law passes is a failure.
     """
 
     executor: ClassVar[str] = ""
@@ -68,21 +68,21 @@ class ExecutorContract:
 
     @pytest.fixture(scope="class")
     def started(self) -> Iterator[Executor]:
-        """One executor for the laws that need not start one."""
+        """Yield a started executor, shared by the laws that need no executor of their own."""
         with pytest.MonkeyPatch.context() as patch, closing(self._make()) as executor:
             patch.setenv("MLTUNE_UNSET", "here")
             executor.start(self._setup())
             yield executor
 
     def test_what_the_objective_returns_is_its_outcome(self, started: Executor) -> None:
-        """A number under the study's metric, or metrics by name."""
+        """The outcome is the returned number under the study metric's name, or the returned metrics by name."""
         assert self._run(started, lambda trial: 1.5) == Returned({"value": 1.5})
         assert self._run(started, lambda trial: {"value": 1, "other": 2.0}) == Returned({"value": 1.0, "other": 2.0})
 
     def test_the_trial_is_the_task(self, started: Executor) -> None:
-        """Params, number, seed and run are those of the task."""
+        """The trial's params, number, seed and run are those of the task."""
 
-        def looks(trial: Trial) -> dict[str, float]:
+        def read_trial(trial: Trial) -> dict[str, float]:
             return {
                 "value": trial.params["x"],
                 "number": trial.number,
@@ -90,11 +90,11 @@ class ExecutorContract:
                 "run": int(str(trial.run_id)),
             }
 
-        task = self._task(looks, number=7, seed=11, run_id="3" * 8, x=0.5)
+        task = self._task(read_trial, number=7, seed=11, run_id="3" * 8, x=0.5)
         assert self._end_of(started, task) == Returned({"value": 0.5, "number": 7.0, "seed": 11.0, "run": 33333333.0})
 
     def test_what_the_objective_raises_is_an_outcome(self, started: Executor) -> None:
-        """Any exception, with the traceback as Python prints it; the executor goes on."""
+        """Any exception is an outcome, with the traceback as Python prints it; the executor runs the next trial."""
         for error in (ValueError("a bad day"), KeyboardInterrupt(), SystemExit(3)):
 
             def fails(trial: Trial, error: BaseException = error) -> float:
@@ -107,7 +107,7 @@ class ExecutorContract:
         assert self._run(started, lambda trial: 1.0) == Returned({"value": 1.0})
 
     def test_reports_wait_for_their_answer(self, started: Executor) -> None:
-        """Each is a message; CONTINUE lets the trial go on, after STOP the next call raises TrialPruned."""
+        """Each report is a message; after CONTINUE the trial goes on, after STOP ``report`` raises TrialPruned."""
 
         def reports(trial: Trial) -> float:
             for step in (0, 3):
@@ -126,7 +126,7 @@ class ExecutorContract:
             assert self._next(started) == Ended(0, expected)
 
     def test_n_jobs_run_at_once(self, started: Executor, tmp_path: Path) -> None:
-        """As many as were asked for; each sees the others."""
+        """The executor runs as many trials at the same time as requested."""
         if started.options.n_jobs == 1:
             pytest.skip("the executor runs one trial at a time")
         folder = str(tmp_path)
@@ -143,7 +143,7 @@ class ExecutorContract:
         assert ended == {0, 1}
 
     def test_waiting_ends_in_time_and_can_be_woken(self, started: Executor) -> None:
-        """``next`` returns None after its timeout, and when ``wake`` was called, before or meanwhile."""
+        """``next`` returns None after its timeout, and when ``wake`` is called before or while it waits."""
         assert started.next(0.0) is None
         assert started.next(0.1) is None
         started.wake()
@@ -154,7 +154,7 @@ class ExecutorContract:
         timer.join()
 
     def test_a_process_that_dies_ends_its_own_trial_only(self, started: Executor) -> None:
-        """The outcome says how; the next trial runs."""
+        """If a trial's process dies, the outcome says how, and the next trial runs."""
         if started.limits.in_process:
             pytest.skip("objectives run in the driver's process")
         outcome = self._run(started, lambda trial: os._exit(3))
@@ -163,7 +163,7 @@ class ExecutorContract:
         assert self._run(started, lambda trial: 1.0) == Returned({"value": 1.0})
 
     def test_a_trial_that_takes_too_long_is_ended(self, tmp_path: Path) -> None:
-        """``trial_timeout`` ends it, and no other."""
+        """``trial_timeout`` ends a trial that exceeds it, and no other."""
         if not self._class().limits.ends_trials:
             pytest.skip("the executor cannot end trials")
         path = str(tmp_path / "pid")
@@ -180,10 +180,10 @@ class ExecutorContract:
             assert self._run(executor, lambda trial: 1.0) == Returned({"value": 1.0})
 
     def test_closing_ends_what_runs(self, tmp_path: Path) -> None:
-        """Running trials are lost, their processes gone; closing twice and waking afterwards do no harm."""
+        """Closing ends running trials and their processes; closing twice and waking afterwards do no harm."""
         path = str(tmp_path / "pid")
 
-        def stands(trial: Trial) -> float:
+        def hangs(trial: Trial) -> float:
             Path(path).with_suffix(".new").write_text(str(os.getpid()))
             Path(path).with_suffix(".new").rename(path)
             time.sleep(_PATIENCE)
@@ -192,7 +192,7 @@ class ExecutorContract:
         executor = self._make()
         executor.start(self._setup())
         if not executor.limits.in_process:
-            executor.submit(self._task(stands))
+            executor.submit(self._task(hangs))
             deadline = time.monotonic() + _PATIENCE
             while not Path(path).exists():
                 assert time.monotonic() < deadline, "the trial did not begin"
@@ -204,7 +204,7 @@ class ExecutorContract:
         executor.wake()
 
     def test_an_objective_that_cannot_be_loaded_is_refused_at_the_start(self, tmp_path: Path) -> None:
-        """With a sentence that names it."""
+        """``start`` raises an ObjectiveError that names what cannot be loaded."""
         with closing(self._make()) as executor, pytest.raises(ObjectiveError, match="no_such_module"):
             executor.start(
                 WorkerConfig(
@@ -213,31 +213,31 @@ class ExecutorContract:
             )
 
     def test_variables_are_as_the_study_wants_them(self, started: Executor) -> None:
-        """Those that are set, and those that are taken away."""
+        """The environment has the variables that the study sets, and lacks those that it unsets."""
         if started.limits.in_process:
             pytest.skip("objectives run in the driver's process")
 
-        def looks(trial: Trial) -> dict[str, float]:
+        def read_environment(trial: Trial) -> dict[str, float]:
             return {"value": float(os.environ["MLTUNE_SET"]), "unset": float("MLTUNE_UNSET" in os.environ)}
 
-        assert self._run(started, looks) == Returned({"value": 5.0, "unset": 0.0})
+        assert self._run(started, read_environment) == Returned({"value": 5.0, "unset": 0.0})
 
     def test_more_than_it_can_do_is_refused(self) -> None:
-        """By its declared limits."""
+        """Options beyond the executor's declared limits are refused, with one sentence for each limit."""
         limits = self._class().limits
-        asked = ExecutorOptions(
+        options = ExecutorOptions(
             n_jobs=(limits.max_jobs or 0) + 1,
             resources={} if limits.places else {"cpu": 1},
             trial_timeout=None if limits.ends_trials else 1.0,
         )
         expected = (limits.max_jobs is not None) + (not limits.places) + (not limits.ends_trials)
-        assert len(check_executor(self.executor or "this one", self._class(), asked)) == expected
+        assert len(check_executor(self.executor or "this one", self._class(), options)) == expected
 
     def test_gaps_are_laws(self) -> None:
-        """A declared gap that names no law would hide nothing and explain nothing."""
+        """Each declared gap names a law that exists."""
         assert [name for name in self.gaps if not hasattr(self, name)] == []
 
-    # How the laws are run
+    # Helpers
 
     def _class(self) -> type[Executor]:
         return self.executor_class or get_executor(self.executor)

@@ -1,4 +1,4 @@
-"""A tracker and an executor in memory: the driver's loop runs on them without a store and without processes."""
+"""A tracker and an executor in memory, with which the driver's loop needs no store and no processes."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class MemoryRun:
     """The record of one attempt.
 
     Attributes:
-        trial: The attempt, as it began or as it ended.
-        reports: Step to metrics.
-        closed: Whether its end is recorded.
-        traceback: What was recorded of its failure.
+        trial: The attempt as of its start or, once closed, of its end.
+        reports: The metrics by step.
+        closed: Whether the attempt's end is recorded.
+        traceback: The recorded traceback of a failure.
     """
 
     trial: FrozenTrial
@@ -46,17 +46,18 @@ class MemoryRun:
 
 
 class MemoryTracker:
-    """Keeps a study's record in memory.
+    """A tracker that keeps a study's record in memory.
 
     Args:
-        lag: How many looks at :meth:`events` it takes until something that was asked for is recorded.
+        lag: The number of calls of :meth:`events` until an operation is reported as recorded.
 
     Attributes:
-        runs: The runs by their id, in the order in which they were created.
-        prefetched: The numbers of trials whose runs were created ahead.
-        best: The runs that were said to be the best, in that order, with the number of trials before each.
+        runs: The runs by id, in the order of their creation.
+        prefetched: The numbers of the trials whose runs were created ahead.
+        best: The runs that were logged as the best, in order, each with the number of trials before it.
         removed: The runs whose models were removed.
-        dropped: The attempts whose runs were deleted because they never began, by number and attempt.
+        dropped: The number and attempt of each attempt that never began and whose run was deleted.
+        failure: An error that :meth:`events` raises, or None.
     """
 
     experiment_id = "0"
@@ -92,7 +93,7 @@ class MemoryTracker:
         self._later(RunClosed(trial))
 
     def add_cost(self, seconds: float, size: int) -> None:
-        """What models cost is not kept."""
+        """Do nothing; the cost of models is not recorded."""
 
     def remove_models(self, trial: FrozenTrial) -> None:
         self.removed.append(str(trial.run_id))
@@ -112,7 +113,7 @@ class MemoryTracker:
             raise self.failure
 
     def happen(self, event: Event) -> None:
-        """Have an event reported by the next look at :meth:`events`."""
+        """Make the next call of :meth:`events` yield this event first."""
         self._queue.appendleft((0, event))
 
     def _later(self, event: Event) -> None:
@@ -124,8 +125,8 @@ class Script:
     """What one attempt does.
 
     Attributes:
-        reports: The values of the study's metric that it reports, at the steps 0, 1, …
-        outcome: What becomes of it then; None if it never ends.
+        reports: The reported values of the study's metric, at the steps 0, 1, …
+        outcome: The outcome after the reports, or None if the attempt never ends.
     """
 
     reports: tuple[float, ...] = ()
@@ -133,15 +134,15 @@ class Script:
 
 
 class ScriptedExecutor(Executor):
-    """Runs trials by script, in this thread and without waiting.
+    """An executor that runs scripted trials in the caller's thread, without waiting.
 
-    Which of the running trials goes on next is drawn at random, by a fixed seed.
+    Which of the running trials goes on next is random, with a fixed seed.
 
     Args:
-        options: ``n_jobs`` is checked: no more tasks are taken at once.
-        script: What the attempt of a task does; the second argument is its place among the tasks of its number, from 1.
+        options: ``n_jobs`` is enforced: submitting more tasks at once is an error.
+        script: Returns what a task does; its second argument counts the tasks with the same trial number, from 1.
         metric: The study's metric.
-        seed: Another seed, another order.
+        seed: The seed of the order in which running trials go on.
     """
 
     limits = Limits()
@@ -163,21 +164,21 @@ class ScriptedExecutor(Executor):
         self._running: dict[int, _Scripted] = {}
 
     def start(self, setup: WorkerConfig) -> None:
-        """Nothing to start."""
+        """Do nothing; there is nothing to start."""
 
     def submit(self, task: Task) -> None:
         assert not self.closed, "the executor is closed"
         assert task.number not in self._running, f"trial {task.number} runs already"
         assert len(self._running) < self.options.n_jobs, "no place is free"
         self.tasks.append(task)
-        attempt = sum(each.number == task.number for each in self.tasks)
+        attempt = sum(submitted.number == task.number for submitted in self.tasks)
         self._running[task.number] = _Scripted(task, self._script(task, attempt))
 
     def next(self, timeout: float | None = None) -> Message | None:
-        able = [each for each in self._running.values() if each.can_go_on]
-        if not able:
+        ready = [scripted for scripted in self._running.values() if scripted.can_go_on]
+        if not ready:
             return None
-        running = self._rng.choice(able)
+        running = self._rng.choice(ready)
         if running.stopped or running.step == len(running.script.reports):
             return self._end(running)
         running.waits = True
@@ -186,7 +187,7 @@ class ScriptedExecutor(Executor):
         return Reported(running.task.number, running.step - 1, {self._metric: value}, timestamp=running.step)
 
     def wake(self) -> None:
-        """Nobody waits."""
+        """Do nothing; :meth:`next` never waits."""
 
     def answer(self, number: int, decision: Decision) -> None:
         running = self._running[number]

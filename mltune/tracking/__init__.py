@@ -1,1 +1,1 @@
-"""The record in MLflow; this package knows no engine."""
+"""The record of a study in MLflow; this package does not depend on any engine."""

@@ -1,4 +1,4 @@
-"""Find the tracking store and the experiment as MLflow itself would, and fail early in one sentence."""
+"""Find the tracking store and the experiment as MLflow does, and fail early with a one-sentence error."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Store:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a worker's process needs to reach the same store."""
+        """Environment variables that a worker's process needs to reach the same store."""
         return {"MLFLOW_TRACKING_URI": self.uri, "MLFLOW_REGISTRY_URI": self.registry_uri} | _QUIET
 
 
@@ -45,8 +45,10 @@ _CALL_TIMEOUT = "30"  # seconds
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep MLflow from printing bars, the address of every run that ends (and the credentials in it), and tracebacks
-    of the database's errors, which it raises too.
+    """Suppress MLflow's progress bars, run URLs and database tracebacks within the block.
+
+    MLflow prints the URL of every run that ends, with any credentials in it, and tracebacks of errors that it also
+    raises.
     """
     database = logging.getLogger("mlflow.store.db.utils")
 
@@ -63,30 +65,33 @@ def quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def no_mlflow_retries() -> Iterator[dict[str, str | None]]:
-    """Turn MLflow's own retries (four minutes, blocking) off in this process; what they were, for the workers."""
+    """Disable MLflow's own retries, which block for four minutes, in this process.
+
+    Yield the previous settings, for the workers.
+    """
     timeout = os.environ.get("MLFLOW_HTTP_REQUEST_TIMEOUT", _CALL_TIMEOUT)
-    ours: dict[str, str | None] = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": timeout}
-    before = {name: os.environ.get(name) for name in ours}
-    with environment(ours):
+    settings: dict[str, str | None] = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": timeout}
+    before = {name: os.environ.get(name) for name in settings}
+    with environment(settings):
         yield before
 
 
 @contextlib.contextmanager
 def reading() -> Iterator[Store]:
-    """Connect to the store for one short task, quietly; what it says in place of an answer is a request error.
+    """Connect to the store for one short task, without MLflow's output; convert the store's errors to request errors.
 
     Raises:
-        StoreUnavailableError: It does not answer, or refuses us.
+        StoreUnavailableError: The store does not answer, or refuses access.
     """
     with quiet(), no_mlflow_retries(), answering():
         yield connect()
 
 
 def connect() -> Store:
-    """The store that MLflow's settings name, once it has answered.
+    """Return the store that MLflow's settings name, after checking that it answers.
 
     Raises:
-        StoreUnavailableError: It does not answer, or refuses us.
+        StoreUnavailableError: The store does not answer, or refuses access.
     """
     uri, registry_uri = _absolute(mlflow.get_tracking_uri()), _absolute(mlflow.get_registry_uri())
     is_new = _check_reachable(uri)
@@ -103,16 +108,16 @@ def connect() -> Store:
 
 
 def experiment(client: MlflowClient, name: str | None, project_run: Run | None = None) -> str:
-    """The id of the experiment to use, made if only its name is known yet.
+    """Return the id of the experiment to use; create the experiment if the name is new.
 
     Args:
         client: A client of the store.
-        name: The experiment's name; None means what MLflow's own settings name.
-        project_run: The run that ``mlflow run`` made, in whose experiment the study is then.
+        name: The experiment's name, or None to use the experiment that MLflow's own settings name.
+        project_run: The run that ``mlflow run`` created, or None; if given, the study uses its experiment.
 
     Raises:
-        StoreUnavailableError: The experiment is deleted, or there is none of that id.
-        RequestError: The name is not that of the project run's experiment.
+        StoreUnavailableError: The experiment is deleted, or no experiment has the id.
+        RequestError: ``name`` is not the name of the project run's experiment.
     """
     if project_run is not None:
         return _project_experiment(client, name, project_run)
@@ -121,22 +126,22 @@ def experiment(client: MlflowClient, name: str | None, project_run: Run | None =
     try:
         if name is None:
             return str(client.get_experiment(by_id or "0").experiment_id)
-        found = client.get_experiment_by_name(name) or _created(client, name)
+        selected = client.get_experiment_by_name(name) or _created(client, name)
     except MlflowException as error:
         raise StoreUnavailableError(f"the experiment must exist, but: {redact(first_line(error))}") from cause(error)
-    if found.lifecycle_stage != "active":
+    if selected.lifecycle_stage != "active":
         raise StoreUnavailableError(f"experiment '{name}' is deleted: restore it (`mlflow experiments restore`)")
-    return str(found.experiment_id)
+    return str(selected.experiment_id)
 
 
 def _created(client: MlflowClient, name: str) -> Experiment:
     try:
         return client.get_experiment(client.create_experiment(name))
     except MlflowException:
-        found = client.get_experiment_by_name(name)
-        if found is None:
+        existing = client.get_experiment_by_name(name)
+        if existing is None:
             raise
-        return found  # another process was quicker
+        return existing  # another process created it first
 
 
 def _project_experiment(client: MlflowClient, name: str | None, run: Run) -> str:
@@ -150,18 +155,22 @@ def _project_experiment(client: MlflowClient, name: str | None, run: Run) -> str
 
 
 def _absolute(uri: str) -> str:
-    """A relative SQLite file as an absolute one: workers may stand in other folders."""
+    """Return a URI with the path of a SQLite file made absolute, because workers may run in other folders."""
     path = uri.removeprefix(_SQLITE)
     return uri if path == uri or path.startswith("/") else f"{_SQLITE}{Path(path).absolute()}"
 
 
 def _check_reachable(uri: str) -> bool:
-    """Fail within seconds where MLflow would retry for minutes; whether this is a database yet to be made."""
+    """Raise within seconds if the store cannot be reached; MLflow would retry for minutes.
+
+    Returns:
+        Whether the store is a SQLite database that does not exist yet.
+    """
     if uri.startswith(("http://", "https://")):
         try:
             requests.get(f"{uri.rstrip('/')}/health", timeout=_PROBE_TIMEOUT)
         except requests.exceptions.SSLError:
-            pass  # it answers; whether its certificate will do is for MLflow's settings to say
+            pass  # the server answers; MLflow's settings decide whether to accept its certificate
         except requests.RequestException as error:
             raise StoreUnavailableError(
                 f"the tracking server must answer, but {redact(uri)} did not ({type(error).__name__}): "
@@ -183,6 +192,6 @@ def _file_of(uri: str) -> Path:
 
 
 def _prepare(uri: str) -> None:
-    """Let readers and one writer work side by side in a database that was not there before (SQLite's WAL)."""
+    """Enable SQLite's WAL mode in a new database, so that readers and one writer can work concurrently."""
     with contextlib.closing(sqlite3.connect(_file_of(uri))) as database:
         database.execute("PRAGMA journal_mode=WAL")

@@ -1,4 +1,4 @@
-"""What keeping a study's record takes."""
+"""The cost of tracking a study."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class TrackingCost:
-    """What keeping the record took.
+    """Cost of tracking a study.
 
     Attributes:
-        ms_per_trial: Milliseconds that went into the record of a trial, by driver and worker, models included; most of
-            them while trials train. In the study's last session.
-        size: Bytes of all files that were uploaded, models most of all.
+        ms_per_trial: Milliseconds per trial that driver and worker spent on tracking in the study's last session,
+            models included; most of this time overlaps with training.
+        size: Bytes of all uploaded files, which are mostly models.
     """
 
     ms_per_trial: float = 0.0
@@ -21,11 +21,11 @@ class TrackingCost:
 
     @classmethod
     def from_tags(cls, tags: Mapping[str, str]) -> TrackingCost:
-        """What the parent run says."""
+        """Return the cost that the parent run's tags record."""
         return cls(float(tags.get("tracking_ms_per_trial", 0.0)), int(tags.get("tracking_bytes", 0)))
 
     def to_tags(self) -> dict[str, str]:
-        """What the parent run is to say."""
+        """Return the parent run's tags that record the cost."""
         return {"tracking_ms_per_trial": f"{self.ms_per_trial:.1f}", "tracking_bytes": str(self.size)}
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""Remove models that a study no longer needs, or a whole study."""
+"""Delete models that a study no longer needs, or a whole study."""
 
 from __future__ import annotations
 
@@ -17,22 +17,19 @@ from mltune.tracking.tags import own_tags
 
 
 def remove_models(client: MlflowClient, experiment_id: str, run_id: str) -> None:
-    """Delete the LoggedModels of a run, half-made ones too, and their files; those that are registered stay.
-
-    May be called again.
-    """
+    """Delete a run's LoggedModels, incomplete ones included, and their files; keep registered models. Idempotent."""
     for model in list(_models(client, experiment_id, f"source_run_id = '{run_id}'")):
         _remove(client, model)
 
 
 def remove_beaten_models(client: MlflowClient, experiment_id: str, trials: Collection[str], best: str | None) -> None:
-    """Delete what :func:`remove_models` had not deleted when a driver was killed.
+    """Delete the models that :func:`remove_models` had not deleted yet when a driver was killed.
 
     Args:
         client: A client of the store.
         experiment_id: The study's experiment.
         trials: The runs of the study's trials.
-        best: The run whose models stay.
+        best: The run whose models are kept, or None.
     """
     for model in list(_models(client, experiment_id)):
         if model.source_run_id in trials and model.source_run_id != best:
@@ -41,11 +38,11 @@ def remove_beaten_models(client: MlflowClient, experiment_id: str, trials: Colle
 
 @dataclass(frozen=True)
 class Removed:
-    """What a study that was deleted leaves behind.
+    """What remains of a deleted study.
 
     Attributes:
-        kept: The runs that registered models come from, with all that is theirs.
-        undeleted: Where artifacts are that the store would not delete.
+        kept: Runs with registered models; their models and artifacts are kept, too.
+        undeleted: Locations of artifacts that the store did not delete.
     """
 
     kept: list[str]
@@ -53,12 +50,13 @@ class Removed:
 
 
 def remove_study(client: MlflowClient, run_id: str) -> Removed:
-    """Delete a study: the runs of its trials and what is nested in them, their models, all artifacts, and its own run.
+    """Delete a study: its parent run, the runs of its trials, all runs nested in them, their models and artifacts.
 
-    Runs that registered models come from stay, with all that is theirs. May be called again where it was cut off.
+    Runs with registered models are kept, with all their models and artifacts. If the deletion is interrupted, call
+    this again to complete it.
 
     Raises:
-        RequestError: There is no such run, it is no study, it is deleted, or a driver is at work on it.
+        RequestError: The run does not exist, is not a study, is deleted, or a driver is working on the study.
     """
     parent = parent_run(client, run_id)
     if is_driven(run_id, own_tags(parent)):
@@ -80,7 +78,7 @@ def remove_study(client: MlflowClient, run_id: str) -> Removed:
 
 
 def _registered(client: MlflowClient, models: Collection[LoggedModel]) -> set[str]:
-    """The runs that registered models come from, by the run that a version names or by the model in its source."""
+    """Return the runs of registered models: the run that a version names, and that of the model in its source."""
     sources = {model.model_id: str(model.source_run_id) for model in models}
     runs: set[str] = set()
     token = None
@@ -95,17 +93,17 @@ def _registered(client: MlflowClient, models: Collection[LoggedModel]) -> set[st
 
 
 def _below(client: MlflowClient, experiment_id: str, run_id: str) -> Iterator[Run]:
-    """The runs nested in a run, the innermost first."""
+    """Yield the runs nested in a run, innermost first."""
     for child in list(search_all(client, [experiment_id], f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run_id}'")):
         yield from _below(client, experiment_id, str(child.info.run_id))
         yield child
 
 
 def _remove(client: MlflowClient, model: LoggedModel) -> list[str]:
-    """Files first: a model without files can be found and removed again, files without a model cannot.
+    """Delete a model unless it is registered: first its files, because files without a model cannot be found again.
 
     Returns:
-        Where there are files that the store would not delete.
+        Locations of files that the store did not delete.
     """
     if _is_registered(client, model):
         return []
@@ -121,12 +119,12 @@ def _delete_artifacts(client: MlflowClient, location: str) -> list[str]:
     except Exception as error:
         if is_transient(error) and "not implemented" not in str(error).lower():
             raise
-        return [location]  # it is no reason to end a study
+        return [location]  # a study does not fail because of this
     return []
 
 
 def _is_registered(client: MlflowClient, model: LoggedModel) -> bool:
-    """As the registry says; the tag that MLflow gives the model stays when the version is deleted."""
+    """Return whether the registry has a version of the model; the model's own tag outlives a deleted version."""
     return bool(client.search_model_versions(f"source_path LIKE '%{model.model_id}%'", max_results=1))
 
 

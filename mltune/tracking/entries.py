@@ -1,4 +1,4 @@
-"""What waits to be written to one run: gathered while the store is busy, and written in as few calls as it takes."""
+"""Buffer the params, metrics and tags of one run while the store is busy; write them in as few calls as possible."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from mlflow.exceptions import MlflowException
 from mltune.retry import is_transient
 from mltune.tracking.tags import to_tags
 
-_METRICS, _PARAMS = 800, 100  # in one call; MLflow takes 1,000 metrics, 100 params, 100 tags, and 1,000 in all
+_METRICS, _PARAMS = 800, 100  # per call; MLflow accepts 1,000 metrics, 100 params, 100 tags, and 1,000 in all
 
 
 @dataclass
 class _Batch:
-    """What one call writes."""
+    """The entries that one call writes."""
 
     metrics: Sequence[Metric] = ()
     params: Sequence[Param] = ()
     tags: dict[str, str] = field(default_factory=dict)
-    last: bool = False  # of what was there when it was taken
+    last: bool = False  # whether it emptied the buffer
 
 
 class Entries:
-    """Params, metrics and tags of one run, added by one thread and written by another.
+    """Buffered params, metrics and tags of one run; one thread adds them, another writes them.
 
-    MLflow writes a batch as params, metrics, tags; tags go with the last batch. So whoever reads a tag finds all that
-    was added before it.
+    MLflow writes a batch in the order params, metrics, tags, and tags are in the last batch. So a reader that finds a
+    tag also finds everything that was added before it.
     """
 
     def __init__(self) -> None:
@@ -47,16 +47,16 @@ class Entries:
         params: Sequence[Param] = (),
         tags: Mapping[str, str] | None = None,
     ) -> None:
-        """Have something written by the next :meth:`write`; of a tag only the last value."""
+        """Add entries for the next :meth:`write`, which writes only the last value of a tag."""
         with self._lock:
             self._metrics += metrics
             self._params += params
             self._tags |= tags or {}
 
     def write(self, client: MlflowClient, run_id: str) -> None:
-        """Write all that was added, but not what is added meanwhile: no call if that is nothing.
+        """Write the buffered entries; make no call if there are none.
 
-        What fails is written again by the next one.
+        Entries added during the call may be left to the next one. If a batch fails, the next call repeats it.
         """
         while (batch := self._take()) is not None:
             try:
@@ -70,7 +70,7 @@ class Entries:
                     return
 
     def _take(self) -> _Batch | None:
-        """The batch whose writing failed, or the next one."""
+        """Return the batch that failed, else the next one, or None if the buffer is empty."""
         with self._lock:
             if self._taken is None and (self._metrics or self._params or self._tags):
                 self._taken = _Batch(self._metrics[:_METRICS], self._params[:_PARAMS])
@@ -81,13 +81,15 @@ class Entries:
 
 
 def _leave_out_known(batch: _Batch, client: MlflowClient, run_id: str) -> bool:
-    """Leave out params that the run has: MLflow never changes one, and user code may have logged it in its own words.
+    """Remove params that the run already has from the batch.
+
+    MLflow never changes a param, and user code may have logged it in a different form.
 
     Returns:
-        Whether there were any.
+        Whether any were removed.
     """
-    known = client.get_run(run_id).data.params if batch.params else {}
-    left = [param for param in batch.params if param.key not in known]
-    found = len(left) < len(batch.params)
-    batch.params = left
-    return found
+    logged = client.get_run(run_id).data.params if batch.params else {}
+    remaining = [param for param in batch.params if param.key not in logged]
+    any_removed = len(remaining) < len(batch.params)
+    batch.params = remaining
+    return any_removed

@@ -1,4 +1,4 @@
-"""Who drives a study: a mark on the parent run that says which process it is, and since when it was silent."""
+"""The lease on a study: a tag of the parent run that names the driver's process and the time of its last heartbeat."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from pathlib import Path
 
 import psutil
 
-DEAD_AFTER = 60.0  # seconds
+DEAD_AFTER = 60.0  # seconds without a heartbeat
 
 HELD: set[str] = set()
-"""The studies that this process drives: of others its own lease is left over, see :meth:`Lease.is_held`."""
+"""The studies that this process drives; its lease on any other study is stale, see :meth:`Lease.is_held`."""
 
-_SAME_START = 2.0  # seconds; the clock that a process start is computed from may have been set since
+_SAME_START = 2.0  # seconds of tolerance; the clock that a start time is computed from may have been set since
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lease:
-    """A driver's process, as the tag ``mltune.lease`` names it.
+    """The process of a driver, as stored in the tag ``mltune.lease``.
 
     Attributes:
-        host: For people to read.
-        boot: Which boot of which machine, and in which container: where process ids are comparable.
-        started: When the process started, in seconds since 1970.
-        renewed: When the driver last said that it lives, in seconds since 1970.
+        host: Name of the host, for people to read.
+        boot: Id of the machine's boot and of the container; process ids are comparable only if it is the same.
+        started: Time at which the process started, in seconds since 1970.
+        renewed: Time of the driver's last heartbeat, in seconds since 1970.
     """
 
     host: str
@@ -39,13 +39,13 @@ class Lease:
 
     @classmethod
     def mine(cls) -> Lease:
-        """This process's lease, renewed now."""
+        """Return the lease of this process, renewed now."""
         started = psutil.Process().create_time()
         return cls(host=socket.gethostname(), boot=_boot(), pid=os.getpid(), started=started, renewed=time.time())
 
     @classmethod
     def parse(cls, text: str | None) -> Lease | None:
-        """A lease from its tag; None where there is none that we understand."""
+        """Return the lease in a tag, or None if the tag is missing or cannot be parsed."""
         try:
             return cls(**json.loads(text or ""))
         except (ValueError, TypeError):
@@ -55,15 +55,15 @@ class Lease:
         return json.dumps(vars(self))
 
     def same_driver(self, other: Lease) -> bool:
-        """Whether both name one process."""
+        """Return whether both leases name the same process."""
         return self.boot == other.boot and self.pid == other.pid and abs(self.started - other.started) < _SAME_START
 
     def is_held(self, study: str) -> bool:
-        """Whether the driver may still be at work on a study; of this very process we know."""
+        """Return whether the driver may still be working on a study; for this process, :data:`HELD` decides."""
         return study in HELD if self.same_driver(Lease.mine()) else self.is_alive()
 
     def is_alive(self) -> bool:
-        """Whether the driver may still run: on this very system its process says so, elsewhere its silence."""
+        """Return whether the driver may still be running: by its process on this system, else by its last heartbeat."""
         if self.boot != _boot():
             return time.time() - self.renewed < DEAD_AFTER
         try:

@@ -1,32 +1,32 @@
-"""The description of a run: ours below what people wrote."""
+"""The description of a run: mltune's part, below the text that users wrote."""
 
 from __future__ import annotations
 
 from mltune.tracking.tags import LIMIT
 
 MARK = "**mltune: "
-"""Where our part of a description begins."""
+"""The beginning of mltune's part of a description."""
 
-_LEAST = 200  # characters of ours that say something
+_LEAST = 200  # characters that mltune's part needs to be useful
 
 
 def merged(description: str, ours: str) -> str | None:
-    """A run's description with our part of it new, and what people wrote above it as it was.
+    """Return a run's description with mltune's part replaced, and the users' text above it kept.
 
     Args:
-        description: What the run has.
-        ours: Markdown that begins with :data:`MARK`.
+        description: The run's current description.
+        ours: mltune's part: Markdown that begins with :data:`MARK`.
 
     Returns:
-        None where there is no room for ours; it is cut where there is little.
+        The description, with mltune's part truncated if there is little room, or None if there is too little.
 
     >>> merged("My notes.", "**mltune: RUNNING**")
     'My notes.\\n\\n**mltune: RUNNING**'
     >>> merged("My notes.\\n\\n**mltune: RUNNING**", "**mltune: COMPLETE**")
     'My notes.\\n\\n**mltune: COMPLETE**'
     """
-    before, found, _ = f"\n{description}".rpartition(f"\n{MARK}")
-    theirs = (before[1:] if found else description).rstrip()
-    above = f"{theirs}\n\n" if theirs else ""
+    before, mark, _ = f"\n{description}".rpartition(f"\n{MARK}")
+    user_text = (before[1:] if mark else description).rstrip()
+    above = f"{user_text}\n\n" if user_text else ""
     room = LIMIT - len(above)
     return above + ours[:room] if room >= _LEAST else None

@@ -1,4 +1,4 @@
-"""What a trial's run is to hold, until it is closed."""
+"""A trial's run until it is closed: its buffered entries, final metrics and final tags."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from mltune.trial import DURATION, FrozenTrial, TrialState
 
 
 def now() -> int:
-    """Milliseconds since 1970."""
+    """Return the current time in milliseconds since 1970."""
     return int(time.time() * 1000)
 
 
 @dataclass
 class OpenTrial:
-    """What a trial's run is to hold, and what to know when it ends.
+    """The open run of a trial: its buffered entries, and the data needed to close it.
 
     Attributes:
-        created: When its run was made, in milliseconds since 1970.
-        shown: Whether its params are written, or about to be.
-        flushed: When its reports were written, in seconds.
-        last_step: Of the last report.
-        last_time: Likewise, in milliseconds since 1970.
+        created: Time at which the run was created, in milliseconds since 1970.
+        shown: Whether the params are written, or queued to be written.
+        flushed: Time of the last flush, in seconds of the monotonic clock.
+        last_step: Step of the last report.
+        last_time: Time of the last report, in milliseconds since 1970.
     """
 
     entries: Entries = field(default_factory=Entries)
@@ -39,7 +39,7 @@ class OpenTrial:
 
 
 def final_metrics(trial: FrozenTrial, opened: OpenTrial) -> list[Metric]:
-    """The returned metrics, later than all reports so that MLflow shows them as current; and the duration."""
+    """Return the duration and the final metrics, timed after all reports so that MLflow shows them as current."""
     time_ms = max(now(), opened.last_time + 1)
     returned = trial.metrics if trial.state is TrialState.COMPLETE or not trial.reports else {}
     metrics = [
@@ -49,7 +49,7 @@ def final_metrics(trial: FrozenTrial, opened: OpenTrial) -> list[Metric]:
 
 
 def final_tags(trial: FrozenTrial) -> dict[str, str]:
-    """What came of the trial."""
+    """Return the tags that record the outcome of a trial."""
     tags = {"state": str(trial.state)}
     if trial.value is not None:
         tags["value"] = repr(trial.value)

@@ -1,4 +1,4 @@
-"""Runs that somebody else opened, or nobody needs: of ``mlflow run``, of repeated requests, inside of a trial."""
+"""Handle runs opened by ``mlflow run`` or by user code inside a trial, and duplicates from repeated requests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from mltune.errors import StoreUnavailableError
 
 
 def project_run(client: MlflowClient) -> Run | None:
-    """The run that ``mlflow run`` made for this process; None where user code or an earlier study has taken it."""
+    """Return the run that ``mlflow run`` created for this process.
+
+    Return None if there is none, or if user code or an earlier study already uses it.
+    """
     run_id = os.environ.get("MLFLOW_RUN_ID")
     if run_id is None or mlflow.active_run() is not None:
         return None
@@ -30,20 +33,20 @@ def project_run(client: MlflowClient) -> Run | None:
 
 
 def duplicates(client: MlflowClient, experiment_id: str, uid: str) -> list[str]:
-    """The runs that were made for one attempt: more than one where a request was repeated."""
+    """Return the runs that were created with one uid; there are duplicates if the request was repeated."""
     runs = client.search_runs([experiment_id], f"tags.`mltune.uid` = '{uid}'")
     return [str(run.info.run_id) for run in runs]
 
 
 def discard(client: MlflowClient, run_id: str) -> None:
-    """Close and delete a run that is not needed; may be called again."""
+    """Close and delete a run that is not needed. Idempotent."""
     if client.get_run(run_id).info.lifecycle_stage == "active":
         client.set_terminated(run_id, "KILLED")
         client.delete_run(run_id)
 
 
 def close_children(client: MlflowClient, experiment_id: str, run_id: str) -> None:
-    """Close what user code had opened inside a trial that was cut off."""
+    """Close the runs that user code left open inside a trial that was cut short."""
     running = client.search_runs(
         [experiment_id], f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run_id}' AND attributes.status = 'RUNNING'"
     )

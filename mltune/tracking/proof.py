@@ -1,4 +1,4 @@
-"""Load a registered model as those who serve it will: in a fresh process, in an empty folder."""
+"""Load a registered model as a server would: in a new process, in an empty folder."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tempfile import TemporaryDirectory
 
 from mltune._util.redaction import redact
 
-_LOOK_AROUND = 0.05  # seconds
-_PATIENCE = 600.0  # seconds for a model to load and predict
+_LOOK_AROUND = 0.05  # seconds between checks of the process
+_PATIENCE = 600.0  # seconds that a model may take to load and predict
 
 _CODE = """
 import sys
@@ -29,19 +29,19 @@ except BaseException as error:
 
 
 def verify_model(uri: str, environment: Mapping[str, str | None], check: Callable[[], None]) -> str | None:
-    """Why a model cannot be used; None where it loads, and predicts on its input example if it has one.
+    """Return why a model cannot be used, or None if it loads and predicts on its input example (if it has one).
 
     Args:
-        uri: The model's address, such as ``models:/NAME/3``.
-        environment: What the process needs to reach the store; None takes a variable away.
-        check: Called now and then; may end the wait by raising.
+        uri: The model's URI, such as ``models:/NAME/3``.
+        environment: Environment variables that the process needs to reach the store; None unsets one.
+        check: Called repeatedly during the wait; it may raise to end the wait.
     """
     with TemporaryDirectory(prefix="mltune-") as folder:
-        said = Path(folder, "said")
+        output = Path(folder, "output")
         empty = Path(folder, "empty")
         empty.mkdir()
         variables = {name: value for name, value in {**os.environ, **environment}.items() if value is not None}
-        with said.open("wb") as file:
+        with output.open("wb") as file:
             process = subprocess.Popen(
                 [sys.executable, "-c", _CODE, uri],
                 cwd=empty,
@@ -49,7 +49,7 @@ def verify_model(uri: str, environment: Mapping[str, str | None], check: Callabl
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.DEVNULL,
-                start_new_session=True,  # a signal to the driver's group says nothing about the model
+                start_new_session=True,  # a signal to the driver's process group must not count against the model
             )
             deadline = time.monotonic() + _PATIENCE
             try:
@@ -61,5 +61,5 @@ def verify_model(uri: str, environment: Mapping[str, str | None], check: Callabl
             finally:
                 process.kill()
                 process.wait()
-        lines = said.read_text(errors="replace").splitlines() or [f"the process ended with code {process.returncode}"]
+        lines = output.read_text(errors="replace").splitlines() or [f"the process ended with code {process.returncode}"]
         return None if process.returncode == 0 else redact(lines[-1])[:500]

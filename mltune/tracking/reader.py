@@ -1,4 +1,4 @@
-"""Read a study back from its runs."""
+"""Read a study from its runs."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from mltune.tracking.tags import ALL_STEPS, own_tags
 from mltune.trial import DURATION, Direction, FrozenTrial, Reason, TrialState, best_of
 
 _PAGE = 5000
-_READERS = 4  # calls at once; a database's pool holds five connections
-_LARGEST = 1.7976931348623157e308  # what MLflow's database keeps of infinity
+_READERS = 4  # concurrent calls; a database's pool holds five connections
+_LARGEST = 1.7976931348623157e308  # MLflow's database stores this for infinity
 
 
 @dataclass(frozen=True)
 class StudyRecord:
-    """A study as its runs tell it.
+    """A study as recorded in its runs.
 
     Attributes:
         tags: The parent run's ``mltune.*`` tags, without the prefix.
-        attempts: All attempts at each trial, in their order; by number, in the order of the numbers.
-        steps: The steps at which a run reported the study's metric, None for all that it has; by run, without those
-            that did not report.
-        created: When a run was made, in seconds since 1970; by run.
-        ended: When it was closed, likewise; without those that are open.
+        attempts: Trial number to all attempts at the trial, in order; the numbers are in order, too.
+        steps: Run id to the steps at which the run reported the study's metric, or to None for all steps that it has;
+            runs without reports are absent.
+        created: Run id to the time at which the run was created, in seconds since 1970.
+        ended: Run id to the time at which the run was closed, in seconds since 1970; open runs are absent.
     """
 
     run_id: str
@@ -57,31 +57,31 @@ class StudyRecord:
 
     @property
     def best_trial(self) -> FrozenTrial | None:
-        """The COMPLETE trial with the best value, None where there is none."""
+        """The COMPLETE trial with the best value, or None if no trial is COMPLETE."""
         return best_of(self.trials, Direction(self.tags["direction"]))
 
     @property
     def lease(self) -> Lease | None:
-        """Who drives the study, or did when it was last heard of."""
+        """The lease of the current or last driver, or None if it is missing or cannot be parsed."""
         return Lease.parse(self.tags.get("lease"))
 
     @property
     def is_driven(self) -> bool:
-        """Whether a driver is at work on the study."""
+        """Whether a driver is working on the study."""
         return is_driven(self.run_id, self.tags)
 
 
 def is_driven(run_id: str, tags: Mapping[str, str]) -> bool:
-    """Whether a driver is at work on a study that has these tags."""
+    """Return whether a driver is working on a study that has these tags."""
     lease = Lease.parse(tags.get("lease"))
     return tags.get("state") == "RUNNING" and lease is not None and lease.is_held(run_id)
 
 
 def read_study(client: MlflowClient, run_id: str) -> StudyRecord:
-    """Read a study and all its trials, without their reports.
+    """Return the record of a study with all its trials, without their reports.
 
     Raises:
-        RequestError: There is no such run, or it is no study.
+        RequestError: The run does not exist, is not a study, or is deleted.
     """
     parent = parent_run(client, run_id)
     runs = [run for run in trial_runs(client, parent) if "params" in own_tags(run)]
@@ -96,10 +96,10 @@ def read_study(client: MlflowClient, run_id: str) -> StudyRecord:
 
 
 def parent_run(client: MlflowClient, run_id: str) -> Run:
-    """The parent run of a study.
+    """Return the parent run of a study.
 
     Raises:
-        RequestError: There is no such run, it is no study, or it is deleted.
+        RequestError: The run does not exist, is not a study, or is deleted.
     """
     try:
         parent = client.get_run(run_id)
@@ -117,15 +117,15 @@ def parent_run(client: MlflowClient, run_id: str) -> Run:
 
 
 def read_study_file(client: MlflowClient, run_id: str) -> str:
-    """The artifact ``study.yaml`` of a study.
+    """Return the content of a study's artifact ``study.yaml``.
 
     Raises:
-        RequestError: It is not there.
+        RequestError: The artifact does not exist, or cannot be downloaded.
     """
     with TemporaryDirectory(prefix="mltune-") as folder:
         try:
             return Path(client.download_artifacts(run_id, "study.yaml", folder)).read_text(encoding="utf-8")
-        except Exception as error:  # what a cloud's library raises, or that it is not there
+        except Exception as error:  # an error of a cloud library, or a missing artifact
             if is_transient(error):
                 raise
             raise RequestError(
@@ -135,7 +135,7 @@ def read_study_file(client: MlflowClient, run_id: str) -> str:
 
 
 def read_reports(client: MlflowClient, record: StudyRecord, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Trials of a study with their ``reports``; one call for each trial that made some."""
+    """Return trials of a study with their ``reports``; this takes one call for each trial that has reports."""
 
     def with_reports(trial: FrozenTrial) -> FrozenTrial:
         run_id = str(trial.run_id)
@@ -149,12 +149,12 @@ def read_reports(client: MlflowClient, record: StudyRecord, trials: Sequence[Fro
 
 
 def trial_runs(client: MlflowClient, parent: Run) -> Iterator[Run]:
-    """All runs of a study's trials, oldest first."""
+    """Yield all runs of a study's trials, oldest first."""
     return search_all(client, [parent.info.experiment_id], f"tags.`mltune.study` = '{parent.info.run_id}'")
 
 
 def search_all(client: MlflowClient, experiments: Sequence[str], which: str) -> Iterator[Run]:
-    """The active runs of some experiments that a filter finds, oldest first: later ones do not shift the pages."""
+    """Yield the active runs of some experiments that match a filter, oldest first so that new runs shift no page."""
     token = None
     while True:
         with _no_search_for_cycles():
@@ -173,7 +173,10 @@ def search_all(client: MlflowClient, experiments: Sequence[str], which: str) -> 
 
 @contextlib.contextmanager
 def _no_search_for_cycles() -> Iterator[None]:
-    """For a page, a hundred thousand objects, Python would search as long again as it takes to make them."""
+    """Disable the garbage collector within the block.
+
+    A page is a hundred thousand objects; searching them for cycles would take as long as creating them.
+    """
     before = gc.isenabled()
     gc.disable()
     try:
@@ -185,10 +188,10 @@ def _no_search_for_cycles() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class StudyHead:
-    """A study in a list.
+    """One study in a list.
 
     Attributes:
-        started: Seconds since 1970.
+        started: Time at which the study started, in seconds since 1970.
         tags: As in :class:`StudyRecord`.
     """
 
@@ -200,19 +203,19 @@ class StudyHead:
 
     @property
     def state(self) -> str:
-        """The recorded state, with a word where the driver is gone."""
+        """The recorded state, with a note if the driver is gone."""
         state = self.tags.get("state", "UNKNOWN")
         gone = state == "RUNNING" and not is_driven(self.run_id, self.tags)
         return f"{state}, but its driver is gone" if gone else state
 
 
 def list_studies(client: MlflowClient, experiment: str | None = None) -> list[StudyHead]:
-    """The studies of an experiment, or of all of them, the latest first.
+    """Return the studies of an experiment, or of all experiments if it is None, latest first.
 
     Raises:
-        RequestError: There is no such experiment.
+        RequestError: The experiment does not exist, or is deleted.
     """
-    experiments = {str(each.experiment_id): each.name for each in _experiments(client)}
+    experiments = {str(active.experiment_id): active.name for active in _experiments(client)}
     if experiment is not None:
         experiments = {key: name for key, name in experiments.items() if name == experiment}
         if not experiments:
@@ -264,7 +267,10 @@ def _steps(tag: str) -> list[int] | None:
 
 
 def _reports(history: Iterable[Metric], steps: Sequence[int] | None) -> dict[int, float]:
-    """Step to value, in the order of the steps, without what user code or the end of the trial logged later."""
+    """Return reported values by step, in the order of the steps, without values logged later at the same step.
+
+    User code or the end of the trial may have logged such values.
+    """
     first: dict[int, float] = {}
     for metric in sorted(history, key=lambda metric: (metric.step, metric.timestamp)):
         first.setdefault(metric.step, _unclipped(metric.value))

@@ -1,4 +1,4 @@
-"""Put the runs of a killed study right: after it none is RUNNING, and each attempt has one run."""
+"""Repair the runs of a killed study: afterwards none is RUNNING, and each attempt has one run."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ from mltune.tracking.reader import parent_run, trial_runs
 from mltune.tracking.tags import STATUS, own_tags, to_tags
 from mltune.trial import DURATION, TrialState
 
-_HESITATION = 0.5  # seconds in which another one who resumes the study at this moment shows
-_STEALS = 10  # times that we write over a renewal by the old driver which was under way; its next one reads ours
+_HESITATION = 0.5  # seconds to wait for the lease of another process that resumes the study at the same time
+_STEALS = 10  # times to overwrite a renewal that the old driver had begun; its next renewal reads the new lease
 
 
 def take_over(client: MlflowClient, study: str, *, steal: bool) -> None:
-    """Make a study that nobody drives ours; may be called again.
+    """Acquire the lease on a study that no driver holds. Idempotent.
 
-    MLflow cannot compare and set a tag, so of two who come at the same moment the later writer has it.
+    MLflow cannot compare and set a tag, so if two processes try at the same time, the last writer gets the lease.
 
     Args:
         client: A client of the store.
         study: The parent run.
-        steal: Whether to take it from a driver that is alive.
+        steal: Whether to take the lease from a driver that is alive.
 
     Raises:
-        RequestError: Another process drives it, or was the later one.
+        RequestError: Another process drives the study, or wrote its lease last.
     """
-    mine = Lease.mine()
+    lease = Lease.mine()
     record = own_tags(client.get_run(study))
-    other = Lease.parse(record.get("lease"))
-    if other is not None and other.same_driver(mine):
-        other = None
-    if not steal and record.get("state") == TrialState.RUNNING and other is not None and other.is_held(study):
+    previous = Lease.parse(record.get("lease"))
+    if previous is not None and previous.same_driver(lease):
+        previous = None
+    if not steal and record.get("state") == TrialState.RUNNING and previous is not None and previous.is_held(study):
         raise RequestError(f"study {study} has been resumed by another process meanwhile: leave it to that one")
     for _ in range(_STEALS if steal else 1):
-        client.log_batch(study, tags=to_tags({"lease": str(mine), "state": str(TrialState.RUNNING)}))
+        client.log_batch(study, tags=to_tags({"lease": str(lease), "state": str(TrialState.RUNNING)}))
         time.sleep(_HESITATION)
         tags = own_tags(client.get_run(study))
-        found = Lease.parse(tags.get("lease"))
-        if found is None or other is None or not found.same_driver(other):
+        current = Lease.parse(tags.get("lease"))
+        if current is None or previous is None or not current.same_driver(previous):
             break
-    if found is None or not found.same_driver(mine):
+    if current is None or not current.same_driver(lease):
         raise RequestError(f"study {study} is being resumed by another process at this moment: leave it to that one")
     if "reason" in tags:
         client.delete_tag(study, "mltune.reason")
@@ -56,24 +56,24 @@ def take_over(client: MlflowClient, study: str, *, steal: bool) -> None:
 
 
 def reconcile(client: MlflowClient, study: str, last_heard: float) -> None:
-    """Finish what a driver had begun to write when it was killed.
+    """Complete the record that a driver was writing when it was killed.
 
-    - Of several runs of one attempt (a repeated request) the one that was used stays; the others are deleted.
-    - A run that was made ahead of its trial, and so has no params, is deleted, with what its trial may have logged.
-    - A trial that has a final state but is RUNNING for MLflow is closed.
-    - A trial that was in flight is closed as INTERRUPTED, when the driver was last heard of.
+    - If an attempt has duplicate runs (from a repeated request), keep the one that was used and delete the others.
+    - Delete a prefetched run, which has no params yet, and everything that its trial may have logged.
+    - Close a trial that has a final state but is RUNNING in MLflow.
+    - Close a trial that was in flight as INTERRUPTED, at the time of the driver's last heartbeat.
 
-    It may be called again, and be killed itself.
+    Idempotent, even after it was killed itself.
 
     Args:
         client: A client of the store.
-        study: The parent run; nobody else writes to the study.
-        last_heard: When the last driver said that it lives, in seconds since 1970.
+        study: The parent run; no other process may write to the study.
+        last_heard: Time of the last driver's last heartbeat, in seconds since 1970.
     """
     parent = parent_run(client, study)
-    for twin in duplicates(client, parent.info.experiment_id, own_tags(parent).get("uid", "")):
-        if twin != study:
-            discard(client, twin)
+    for run_id in duplicates(client, parent.info.experiment_id, own_tags(parent).get("uid", "")):
+        if run_id != study:
+            discard(client, run_id)
     by_uid: dict[str, list[Run]] = {}
     for run in trial_runs(client, parent):
         by_uid.setdefault(own_tags(run)["uid"], []).append(run)
@@ -88,11 +88,11 @@ def reconcile(client: MlflowClient, study: str, last_heard: float) -> None:
 
 
 def discard_orphans(client: MlflowClient, study: str) -> None:
-    """Delete the runs that a driver made for its trials after the study had been taken from it.
+    """Delete orphans: runs that a driver created for its trials after the study had been taken from it.
 
     Args:
         client: A client of the store.
-        study: The parent run; all trials of ours have ended and are written.
+        study: The parent run; all trials of the current driver must have ended and been written.
     """
     for run in trial_runs(client, parent_run(client, study)):
         if run.info.status == "RUNNING":
@@ -101,7 +101,7 @@ def discard_orphans(client: MlflowClient, study: str) -> None:
 
 
 def _progress(run: Run) -> tuple[bool, int]:
-    """How far the record of a run has come."""
+    """Return a sort key: the more complete the record of a run, the greater."""
     return own_tags(run).get("state") != TrialState.RUNNING, len(run.data.params) + len(run.data.metrics)
 
 

@@ -1,4 +1,4 @@
-"""Register the best model, and give it the alias ``champion`` unless a better one has it."""
+"""Register the best model, and give it the alias ``champion`` unless a better version has the alias."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Registration:
     """A registered model version.
 
     Attributes:
-        kept: The version that keeps the alias because its recorded value is better, with that value.
-        fault: Why the version cannot be used and so is not given the alias.
+        kept: The version that keeps the alias because its recorded value is better, and that value.
+        fault: Why the version cannot be used and so does not get the alias.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Registration:
 
     @property
     def uri(self) -> str:
-        """Where MLflow loads the version from."""
+        """URI from which MLflow loads the version."""
         plain = self.kept is not None or self.fault is not None
         return f"models:/{self.name}/{self.version}" if plain else f"models:/{self.name}@{ALIAS}"
 
@@ -45,37 +45,37 @@ class Registration:
 
 
 def outputs(run: Run) -> set[str]:
-    """The ids of the LoggedModels among a run's outputs, where MLflow has them in no order."""
+    """Return the ids of the LoggedModels among a run's outputs, which MLflow does not order."""
     return {str(output.model_id) for output in run.outputs.model_outputs} if run.outputs is not None else set()
 
 
 def find_model(client: MlflowClient, run_id: str) -> str | None:
-    """The id of the last LoggedModel of a run, None where it has none."""
+    """Return the id of the last LoggedModel of a run, or None if it has none."""
     run = client.get_run(run_id)
-    whole = outputs(run)
-    if len(whole) < 2:
-        return next(iter(whole), None)
+    model_ids = outputs(run)
+    if len(model_ids) < 2:
+        return next(iter(model_ids), None)
     models = client.search_logged_models(
         [run.info.experiment_id],
         f"source_run_id = '{run_id}'",
         order_by=[{"field_name": "creation_timestamp", "ascending": False}],
     )
-    return next((str(model.model_id) for model in models if model.model_id in whole), None)
+    return next((str(model.model_id) for model in models if model.model_id in model_ids), None)
 
 
 def add_version(
     client: MlflowClient, name: str, trial: FrozenTrial, model_id: str, *, study: str, metric: str, direction: Direction
 ) -> ModelVersion:
-    """Make a trial's model a version of a registered model, unless it is one already; it gets no alias yet.
+    """Return a registered model's version for a trial's model; create it if needed, and do not set the alias yet.
 
     Args:
         client: A client of the store.
-        name: The registered model's name; it is made if it is not there.
-        trial: The best trial; its value goes into the version's tags.
-        model_id: The LoggedModel.
+        name: The registered model's name; the registered model is created if it does not exist.
+        trial: The best trial; its value is stored in the version's tags.
+        model_id: The LoggedModel's id.
         study: The parent run's id.
-        metric: What the value is of.
-        direction: Which values are better.
+        metric: The metric of the trial's value.
+        direction: Whether a smaller or a larger value is better.
     """
     _ensure(client, name)
     tags = {
@@ -93,12 +93,13 @@ def add_version(
 
 
 def promote(client: MlflowClient, version: ModelVersion, fault: str | None = None) -> Registration:
-    """Give a version that :func:`add_version` made the alias, unless a better one has it.
+    """Give the alias to a version that :func:`add_version` returned, unless a better version has it.
 
     Args:
         client: A client of the store.
         version: The version.
-        fault: Why it cannot be used, see :func:`mltune.tracking.proof.verify_model`; it then stays without the alias.
+        fault: Why the version cannot be used and must not get the alias, or None; see
+            :func:`mltune.tracking.proof.verify_model`.
     """
     name, number = str(version.name), str(version.version)
     if fault is not None:
@@ -107,11 +108,11 @@ def promote(client: MlflowClient, version: ModelVersion, fault: str | None = Non
     if "mltune.fault" in version.tags:
         client.delete_model_version_tag(name, number, "mltune.fault")
     champion, direction = _champion(client, name), Direction(version.tags["mltune.direction"])
-    ours = float(version.tags["mltune.value"])
+    value = float(version.tags["mltune.value"])
     if champion is not None:
-        value = _comparable_value(champion, version.tags["mltune.metric"], direction)
-        if value is not None and direction.better(value, ours):
-            return Registration(name, number, kept=(str(champion.version), value))
+        champion_value = _comparable_value(champion, version.tags["mltune.metric"], direction)
+        if champion_value is not None and direction.better(champion_value, value):
+            return Registration(name, number, kept=(str(champion.version), champion_value))
     client.set_registered_model_alias(name, ALIAS, number)
     return Registration(name, number)
 
@@ -125,10 +126,10 @@ def _ensure(client: MlflowClient, name: str) -> None:
 
 
 def _version_of(client: MlflowClient, name: str, source: str, run_id: str) -> ModelVersion | None:
-    """The version that an earlier try has made of the model, and tagged."""
+    """Return the tagged version that an earlier attempt created from the model, or None if there is none."""
     versions = client.search_model_versions(f"run_id = '{run_id}'")
-    ours = (version for version in versions if (version.name, version.source) == (name, source))
-    return next((version for version in ours if "mltune.value" in version.tags), None)
+    same_model = (version for version in versions if (version.name, version.source) == (name, source))
+    return next((version for version in same_model if "mltune.value" in version.tags), None)
 
 
 def _champion(client: MlflowClient, name: str) -> ModelVersion | None:
@@ -137,7 +138,7 @@ def _champion(client: MlflowClient, name: str) -> ModelVersion | None:
 
 
 def _comparable_value(version: ModelVersion, metric: str, direction: Direction) -> float | None:
-    """A version's recorded value, None where it was measured by another metric or in another direction."""
+    """Return a version's recorded value, or None if it is unusable or of another metric or direction."""
     tags = version.tags
     if tags.get("mltune.metric") != metric or tags.get("mltune.direction") != direction:
         return None

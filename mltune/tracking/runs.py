@@ -40,27 +40,27 @@ PRIMARY_METRIC = "mlflow.experiment.primaryMetric.name"
 
 
 class Tracker:
-    """Writes one study to MLflow, addressing every run by id, from a thread of its own.
+    """Tracker that writes one study to MLflow in a thread of its own and addresses every run by id.
 
-    What is not asked for by :meth:`do` is written some time later, in the order of the calls; :meth:`events` says
-    what has been, and :meth:`close` waits for it.
+    Calls are queued and written later, in order, except those made with :meth:`do`, which waits. :meth:`events` yields
+    what has been written, and :meth:`close` waits for the rest.
 
     Args:
         client: A client of the tracking store.
-        experiment_id: Where all runs of the study live.
+        experiment_id: The experiment of all runs of the study.
         name: The study's name.
         metric: The study's metric.
         models: Which models are kept.
-        project_run: The run that ``mlflow run`` made for this study.
-        patience: Seconds for which a store that does not answer is tried again.
-        wake: Called when there are :meth:`events`; from another thread.
-        clock: How long the study has been running.
-        timing: Periods.
+        project_run: The run that ``mlflow run`` created for this study, or None.
+        patience: Seconds for which a call is retried while the store does not answer.
+        wake: Called from another thread when there are :meth:`events`.
+        clock: Clock that measures how long the study has been running.
+        timing: Intervals and grace periods.
 
     Attributes:
-        experiment_id: Where all runs of the study live.
-        run_id: The parent run, once it is open.
-        description: What the parent run's description is to be, with the next sign of life and at the end.
+        experiment_id: The experiment of all runs of the study.
+        run_id: The parent run's id; empty until it is open.
+        description: The description that is written to the parent run with the next heartbeat and at the end.
     """
 
     def __init__(
@@ -84,20 +84,20 @@ class Tracker:
         self._project_run = project_run
         self._context = {name: redact(value) for name, value in resolve_tags().items()}
         active = mlflow.active_run()  # of this thread
-        within = str(active.info.run_id) if active is not None else None
-        self._create_parent = self._creation(name, {"uid": secrets.token_hex(16)}, within)
+        active_id = str(active.info.run_id) if active is not None else None
+        self._create_parent = self._creation(name, {"uid": secrets.token_hex(16)}, active_id)
         self._clock = clock or Stopwatch()
         self._timing = timing
         self._writer = Writer(patience, timing.renew_every, wake)
-        self._starting: dict[str, OpenTrial] = {}  # by uid, until the run is there
-        self._ready: list[RunOpened] = []  # runs that were made ahead and are used now
+        self._starting: dict[str, OpenTrial] = {}  # by uid, until the run exists
+        self._ready: list[RunOpened] = []  # prefetched runs whose trials start now
         self._open_trials: dict[str, OpenTrial] = {}  # by run id
-        self._prefetched: dict[str, Callable[[], str]] = {}  # uid to what makes the run
-        self._born: dict[str, int] = {}  # uid to when the run was made, in milliseconds since 1970, until it is used
+        self._prefetched: dict[str, Callable[[], str]] = {}  # uid to the call that creates the run
+        self._born: dict[str, int] = {}  # uid to the run's creation time in milliseconds since 1970, until it is used
         self._runs: dict[str, str] = {}  # uid to run id
-        self._made_twice: set[str] = set()  # uids
+        self._made_twice: set[str] = set()  # uids whose run may have duplicates
         self._ended = 0
-        self._busy_before = 0.0  # the first trial
+        self._busy_before = 0.0  # seconds that the writer was busy before the first trial
         self._models_s = 0.0
         self._models_size = 0
         self._files_size = 0
@@ -107,18 +107,18 @@ class Tracker:
 
     @property
     def cost(self) -> TrackingCost:
-        """What the record of the trials took so far."""
+        """Cost of tracking the trials so far."""
         seconds = self._writer.busy - self._busy_before + self._models_s
         return TrackingCost(1000 * seconds / max(1, self._ended), self._files_size + self._models_size)
 
     def start_study(self, tags: Mapping[str, str], study_yaml: str) -> None:
-        """Open the parent run, or take the one that ``mlflow run`` opened; ``run_id`` names it from then on.
+        """Create the parent run, or use the one that ``mlflow run`` created, and set :attr:`run_id`.
 
-        Like :meth:`resume_study` it writes at once, and may be called again: see :meth:`do`.
+        Like :meth:`resume_study`, this writes at once and is idempotent, so that :meth:`do` can retry it.
 
         Args:
-            tags: The study's own tags, without their ``mltune.`` prefix.
-            study_yaml: The study as it runs, kept as an artifact.
+            tags: The study's own tags, without the prefix ``mltune.``.
+            study_yaml: The study as it runs, logged as an artifact.
         """
         self.run_id = self._take_project_run() if self._project_run is not None else self._create_parent()
         self._write_study(tags, study_yaml)
@@ -126,7 +126,7 @@ class Tracker:
         self._open()
 
     def take_study(self, run_id: str, size: int) -> None:
-        """Start renewing the lease of a study just taken over, see :func:`mltune.tracking.reconcile.take_over`.
+        """Start to renew the lease on a study acquired by :func:`mltune.tracking.reconcile.take_over`.
 
         Args:
             run_id: The parent run.
@@ -136,23 +136,23 @@ class Tracker:
         self._open()
 
     def resume_study(self, tags: Mapping[str, str], study_yaml: str) -> None:
-        """Say what a study that was taken is from now on; the arguments are those of :meth:`start_study`."""
+        """Update the record of a study after :meth:`take_study`; the arguments are those of :meth:`start_study`."""
         self._renew()
         self._write_study(tags, study_yaml)
 
     def prefetch_trial(self, number: int) -> None:
-        """Make the run of a trial's first attempt ahead of it, so that the trial need not wait for the store."""
+        """Create the run of a trial's first attempt ahead of time, so that the trial need not wait for the store."""
         uid = self._uid(number, 1)
         if uid not in self._prefetched:
             self._prefetched[uid] = self._trial_creation(number, 1, None)
             self._writer.put(self._prefetched[uid])
 
     def start_trial(self, trial: FrozenTrial, first: str | None) -> None:
-        """Open the nested run of a trial; the event :class:`~mltune.messages.RunOpened` names it.
+        """Create the nested run of a trial; the event :class:`~mltune.messages.RunOpened` has its id.
 
         Args:
-            trial: The trial; its run is not known yet.
-            first: The run of the first attempt, if this is a later one.
+            trial: The trial; its run id is not known yet.
+            first: The run of the first attempt if this is a later one, or None.
         """
         uid, opened = self._uid(trial.number, trial.attempt), OpenTrial()
         create = self._prefetched.pop(uid, None) or self._trial_creation(trial.number, trial.attempt, first)
@@ -168,7 +168,7 @@ class Tracker:
             self._writer.put(create, lambda run_id: RunOpened(trial.number, trial.attempt, run_id))
 
     def log_report(self, run_id: str, step: int, metrics: Mapping[str, float], timestamp: int) -> None:
-        """Keep the metrics of one step, and write what is kept once in a while."""
+        """Buffer the metrics of one step, and flush the buffer at intervals."""
         trial = self._open_trials[run_id]
         trial.entries.add(metrics=[Metric(name, value, timestamp, step) for name, value in metrics.items()])
         trial.last_step, trial.last_time = step, timestamp
@@ -176,11 +176,11 @@ class Tracker:
             self._flush(run_id, trial)
 
     def end_trial(self, trial: FrozenTrial, *, traceback: str | None) -> None:
-        """Write the outcome of a trial and close its run; the event :class:`~mltune.messages.RunClosed` says when.
+        """Write the outcome of a trial and close its run; the event :class:`~mltune.messages.RunClosed` confirms it.
 
         Args:
-            trial: The trial as it ended.
-            traceback: Kept as an artifact.
+            trial: The trial in its final state.
+            traceback: Logged as an artifact, or None.
         """
         run_id, client = trial.run_id, self._client
         assert run_id is not None
@@ -194,34 +194,34 @@ class Tracker:
         if trial.state is TrialState.INTERRUPTED or trial.reason in (Reason.TIMEOUT, Reason.WORKER_DIED):
             self._writer.put(lambda: close_children(client, self.experiment_id, run_id))
         if trial.finished and traceback is None:
-            finish()  # so that a write that waits takes it along
+            finish()  # at once, so that a queued write includes it
         else:
-            self._writer.put(finish)  # the state says that all else is there
+            self._writer.put(finish)  # after the calls above: the final state implies that all else is written
         self._writer.put(lambda: opened.entries.write(client, run_id))
         self._writer.put(lambda: client.set_terminated(run_id, STATUS[trial.state], end), lambda _: RunClosed(trial))
 
     def add_cost(self, seconds: float, size: int) -> None:
-        """A trial has logged models, of so many bytes."""
+        """Add the cost of models that a trial logged: seconds, and bytes."""
         self._models_s += seconds
         self._models_size += size
 
     def remove_models(self, trial: FrozenTrial) -> None:
-        """Delete the models of a trial that is not the best, where only that one's are kept."""
+        """Delete the models of a trial that is not the best, if only the best trial's models are kept."""
 
         def remove() -> None:
-            if not self._writer.failed:  # else the better trial may not be written
+            if not self._writer.failed:  # if it failed, the better trial may not be written
                 delete.remove_models(self._client, self.experiment_id, str(trial.run_id))
 
         if self._models is Models.BEST and trial.run_id is not None:
             self._writer.put(remove)
 
     def drop_trial(self, trial: FrozenTrial) -> None:
-        """Delete the run, if there is one by now, of a trial that was never begun."""
+        """Delete the run, if it exists by now, of a trial that never began."""
         self._starting.pop(self._uid(trial.number, trial.attempt), None)
         self._delete_run(self._uid(trial.number, trial.attempt))
 
     def log_best(self, trial: FrozenTrial, step: int) -> None:
-        """Say on the parent run which trial is the best so far; ``step`` is how many trials had finished before it."""
+        """Record the best trial so far on the parent run; ``step`` is the number of trials that finished before it."""
         time_ms = now()
         announcement = Entries()
         announcement.add(
@@ -235,21 +235,22 @@ class Tracker:
         self._writer.put(lambda: announcement.write(self._client, self.run_id))
 
     def end_study(self, state: TrialState, reason: str | None = None) -> None:
-        """Write what the study came to, and close its run."""
+        """Write the outcome of the study, and close its parent run."""
         plain = redact(reason or "").encode("utf-8", "backslashreplace").decode()
         tags = {"state": str(state), "elapsed_s": self._elapsed_s()} | ({"reason": plain[:LIMIT]} if plain else {})
         ended = now()
         unused, self._prefetched = list(self._prefetched), {}
 
         def end() -> None:
-            if self.run_id:  # it may have come while this waited
+            if self.run_id:  # it may have been set while this call was queued
                 self._delete_duplicates()
                 tags.update(self.cost.to_tags())
                 self._client.set_terminated(self.run_id, STATUS[state], ended)
                 described = self._described(self._client.get_run(self.run_id))
-                self._client.log_batch(self.run_id, tags=to_tags(tags) + described)  # last: says that all is written
+                self._client.log_batch(self.run_id, tags=to_tags(tags) + described)  # last: all else is written
 
-        if state is not TrialState.COMPLETE:  # a COMPLETE study is not looked at again, of others `reconcile` does it
+        # Unused runs are deleted first if the study is COMPLETE; otherwise `reconcile` can still delete them later.
+        if state is not TrialState.COMPLETE:
             self._writer.put(end)
         for uid in unused:
             self._delete_run(uid)
@@ -257,19 +258,19 @@ class Tracker:
             self._writer.put(end)
 
     def do(self, call: Callable[[], T], check: Callable[[], None]) -> T:
-        """What a call to the store returns, once all that was put before it is written.
+        """Return the result of a call to the store, which is made after all calls queued before it.
 
         Args:
-            call: Made again while the store does not answer.
-            check: Called now and then; may end the wait by raising.
+            call: Retried while the store does not answer.
+            check: Called repeatedly during the wait; it may raise to end the wait.
         """
         return self._writer.do(call, check)
 
     def events(self) -> Iterator[Event]:
-        """Yield what has happened since the last time, without waiting; have the params of trials that go on written.
+        """Yield the events since the last call, without waiting; then flush the params of trials that still run.
 
         Raises:
-            StoreError: The store did not come back, or trying again is no use.
+            StoreError: The store did not answer in time, or a retry would not help.
         """
         ready, self._ready = self._ready, []
         for event in itertools.chain(ready, self._writer.events()):
@@ -288,7 +289,7 @@ class Tracker:
             self._open_trials[event.run_id] = opened
 
     def close(self, grace: float) -> bool:
-        """Write what is left, in so many seconds at most; whether all is written."""
+        """Write what is queued, for at most ``grace`` seconds; return whether all of it is written."""
         written = self._writer.close(grace)
         HELD.discard(self.run_id)
         return written
@@ -298,33 +299,33 @@ class Tracker:
         self._writer.put(lambda: trial.entries.write(self._client, run_id))
 
     def _write_study(self, tags: Mapping[str, str], study_yaml: str) -> None:
-        wanted = {"kind": "study", **tags, "state": "RUNNING", "lease": str(Lease.mine())}
+        study_tags = {"kind": "study", **tags, "state": "RUNNING", "lease": str(Lease.mine())}
         self._log_text(self.run_id, "study.yaml", study_yaml)
-        self._client.log_batch(self.run_id, tags=to_tags(wanted))  # last: what says that it is a study can be resumed
+        self._client.log_batch(self.run_id, tags=to_tags(study_tags))  # last: a run with these tags can be resumed
 
     def _open(self) -> None:
         HELD.add(self.run_id)
         self._writer.keep(self._renew)
 
     def _renew(self) -> None:
-        """Say that we live, unless somebody else has taken the study over or deleted it."""
+        """Renew the lease, or raise if another process has taken over the study or deleted it."""
         run = self._client.get_run(self.run_id)
-        mine, found = Lease.mine(), Lease.parse(own_tags(run).get("lease"))
-        if found is not None and not found.same_driver(mine):
-            raise LeaseLostError(f"the study was taken over by process {found.pid} on {found.host}")
+        lease, current = Lease.mine(), Lease.parse(own_tags(run).get("lease"))
+        if current is not None and not current.same_driver(lease):
+            raise LeaseLostError(f"the study was taken over by process {current.pid} on {current.host}")
         if run.info.lifecycle_stage != "active":
             raise StoreError("the study's run was deleted: restore it (`mlflow runs restore`) to resume the study")
-        so_far = {"lease": str(mine), "elapsed_s": self._elapsed_s()} | (self.cost.to_tags() if self._ended else {})
-        self._client.log_batch(self.run_id, tags=to_tags(so_far) + self._described(run))
+        tags = {"lease": str(lease), "elapsed_s": self._elapsed_s()} | (self.cost.to_tags() if self._ended else {})
+        self._client.log_batch(self.run_id, tags=to_tags(tags) + self._described(run))
 
     def _elapsed_s(self) -> str:
         return f"{self._clock.elapsed:.1f}"
 
     def _described(self, run: Run) -> list[RunTag]:
-        """The parent run's description, where it changes; what people wrote into it stays."""
+        """Return the tag with the parent run's description if it has changed; text that users wrote is kept."""
         before = run.data.tags.get(MLFLOW_RUN_NOTE, "")
-        ours = (self.description or "").encode("utf-8", "backslashreplace").decode()
-        text = merged(before, ours) if ours else None
+        description = (self.description or "").encode("utf-8", "backslashreplace").decode()
+        text = merged(before, description) if description else None
         return [RunTag(MLFLOW_RUN_NOTE, text)] if text is not None and text != before else []
 
     def _uid(self, number: int, attempt: int) -> str:
@@ -339,11 +340,11 @@ class Tracker:
             "attempt": str(attempt),
             "state": str(TrialState.RUNNING),
         } | ({"first_attempt": first} if first is not None else {})
-        again = f".{attempt}" if attempt > 1 else ""
-        return self._creation(f"{number:04d}{again}-{self._name}", tags, self.run_id)
+        suffix = f".{attempt}" if attempt > 1 else ""
+        return self._creation(f"{number:04d}{suffix}-{self._name}", tags, self.run_id)
 
     def _creation(self, name: str, tags: Mapping[str, str], parent: str | None) -> Callable[[], str]:
-        """A call that creates a run, and finds it where an earlier try did so without saying."""
+        """Return a call that creates a run, or finds it if an earlier try created it but its response was lost."""
         uid, tried = tags["uid"], False
 
         def create() -> str:
@@ -353,9 +354,9 @@ class Tracker:
                 self._find_run(uid)
             tried = True
             if uid not in self._runs:
-                within = {MLFLOW_PARENT_RUN_ID: parent} if parent is not None else {}
+                parent_tag = {MLFLOW_PARENT_RUN_ID: parent} if parent is not None else {}
                 run = self._client.create_run(
-                    self.experiment_id, tags=self._context | prefixed(tags) | within, run_name=name
+                    self.experiment_id, tags=self._context | prefixed(tags) | parent_tag, run_name=name
                 )
                 self._born[uid] = run.info.start_time
                 self._runs[uid] = str(run.info.run_id)
@@ -364,11 +365,11 @@ class Tracker:
         return create
 
     def _find_run(self, uid: str) -> None:
-        if found := duplicates(self._client, self.experiment_id, uid):
-            self._runs[uid] = found[0]
+        if run_ids := duplicates(self._client, self.experiment_id, uid):
+            self._runs[uid] = run_ids[0]
 
     def _delete_duplicates(self) -> None:
-        """A request that seemed lost may have made a second run later on."""
+        """Delete duplicate runs: a request that seemed lost may have created a second run later."""
         for uid in self._made_twice:
             for run_id in duplicates(self._client, self.experiment_id, uid):
                 if run_id != self._runs.get(uid):
@@ -384,11 +385,11 @@ class Tracker:
     def _take_project_run(self) -> str:
         assert self._project_run is not None
         run_id = str(self._project_run.info.run_id)
-        self._client.update_run(run_id, name=self._name)  # in place of a random name; --run-name is set later
+        self._client.update_run(run_id, name=self._name)  # replaces a random name; --run-name is set later
         for name, value in self._project_run.data.tags.items():
             if (clean := redact(value)) != value:  # such as a token in the project's address
                 self._client.set_tag(run_id, name, clean)
-        os.environ.pop("MLFLOW_RUN_ID", None)  # it is taken, as when `mlflow.start_run` takes it
+        os.environ.pop("MLFLOW_RUN_ID", None)  # the run is in use now; `mlflow.start_run` pops it, too
         return run_id
 
     def _log_text(self, run_id: str, name: str, text: str) -> None:

@@ -1,4 +1,4 @@
-"""The words of the record: ``mltune.*`` tags, and what MLflow's statuses mean."""
+"""The vocabulary of the record: ``mltune.*`` tags, and the meaning of MLflow's run statuses."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ STATUS: Mapping[str, str] = {
     "FAILED": "FAILED",
     "INTERRUPTED": "KILLED",
 }
-"""State (``mltune.state``) to MLflow's run status, for studies and trials alike; as in ``mlflow.optuna``."""
+"""State (``mltune.state``) to MLflow's run status, for studies and trials; as in ``mlflow.optuna``."""
 
-LIMIT = 8000  # characters of a tag
+LIMIT = 8000  # maximum characters of a tag
 
-ALL_STEPS = "all"  # in place of a list of steps that is too long for a tag
+ALL_STEPS = "all"  # replaces a list of steps that is too long for a tag
 
 _PREFIX = "mltune."
 
 
 def prefixed(tags: Mapping[str, str]) -> dict[str, str]:
-    """Our tags under the names that they have in MLflow."""
+    """Return mltune's tags with the prefix that they have in MLflow."""
     return {f"{_PREFIX}{name}": str(value) for name, value in tags.items()}
 
 
 def to_tags(tags: Mapping[str, str]) -> list[RunTag]:
-    """Our tags as MLflow takes them."""
+    """Return mltune's tags as MLflow's entities, with the prefix."""
     return [RunTag(name, value) for name, value in prefixed(tags).items()]
 
 
 def own_tags(run: Run) -> dict[str, str]:
-    """Our tags on a run, without their prefix."""
+    """Return mltune's tags of a run, without the prefix."""
     return {key.removeprefix(_PREFIX): value for key, value in run.data.tags.items() if key.startswith(_PREFIX)}
 
 
 def check_fits(space: SearchSpace) -> None:
-    """Make sure that the tag with a trial's params holds any point of a space.
+    """Check that every point of a space fits into the tag with a trial's params.
 
     Raises:
-        SpaceError: The longest point is too long.
+        SpaceError: The longest point does not fit.
     """
     longest = sum(len(json.dumps(name)) + _longest(parameter) + 4 for name, parameter in space.items())
     if longest > LIMIT:

@@ -1,4 +1,4 @@
-"""The one thread that writes a study's record: in order, each thing once, and through outages of the store."""
+"""The one thread that writes a study's record: in order, each entry once, and despite outages of the store."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mltune.retry import LeaseLostError, StoreError, delays, is_transient, sente
 
 T = TypeVar("T")
 
-_LOOK_AROUND = 0.2  # seconds between looks at signals, while the driver's thread waits for a call
+_LOOK_AROUND = 0.2  # seconds between checks for signals while the driver's thread waits for a call
 
 
 @dataclass(frozen=True)
@@ -31,19 +31,19 @@ class _Call:
 
 
 class Writer:
-    """Makes calls to the store one after the other, in a thread of its own.
+    """Writer that makes calls to the store one after another, in a thread of its own.
 
-    A call that the store could not serve is made again until it is served, and those behind it wait; so a call must
-    do no harm when it is made twice. If that takes longer than ``patience``, or is no use, the writer has failed:
-    it drops the call, and makes each of the later ones once.
+    A call that the store could not serve is retried until it succeeds, and later calls wait; so calls must be
+    idempotent. If the retries take longer than ``patience``, or would not help, the writer has failed: it drops the
+    call, and makes each later call only once.
 
     Args:
-        patience: Seconds.
-        renew_every: Seconds, see :meth:`keep`.
-        wake: Called, from the writer's thread, when there are :meth:`events`.
+        patience: Seconds for which a call is retried.
+        renew_every: Seconds between renewals, see :meth:`keep`.
+        wake: Called from the writer's thread when there are :meth:`events`.
 
     Attributes:
-        busy: Seconds that calls took which were served.
+        busy: Seconds spent on calls that succeeded.
     """
 
     def __init__(self, patience: float, renew_every: float, wake: Callable[[], None]) -> None:
@@ -63,19 +63,19 @@ class Writer:
 
     @property
     def failed(self) -> bool:
-        """Whether a call was dropped, so that what comes later may not follow from what is written."""
+        """Whether a call was dropped, so that later calls cannot rely on earlier ones."""
         return self._failure is not None
 
     def keep(self, renew: Callable[[], None]) -> None:
-        """From now on call ``renew`` every ``renew_every`` seconds, before any other call that is due."""
+        """Call ``renew`` every ``renew_every`` seconds from now on, before any other call that is due."""
         self._renew, self._renewed = renew, time.monotonic()
 
     def put(self, make: Callable[[], T], event: Callable[[T], Event] | None = None) -> None:
-        """Queue a call; ``event`` makes an event of what it returned."""
+        """Queue a call; ``event`` converts its result to an event."""
         self._calls.put(_Call(make, event))
 
     def do(self, make: Callable[[], T], check: Callable[[], None]) -> T:
-        """Have a call made, and wait for what it returns or raises; ``check`` may end the wait by raising."""
+        """Queue a call, and return its result or raise its error; ``check`` may raise to end the wait."""
         future: Future[T] = Future()
         self._calls.put(_Call(make, future=future))
         while True:
@@ -84,7 +84,7 @@ class Writer:
             check()
 
     def events(self) -> Iterator[Event]:
-        """Yield what has happened since the last time, without waiting.
+        """Yield the events since the last call, without waiting.
 
         Raises:
             StoreError: The writer has failed.
@@ -95,7 +95,7 @@ class Writer:
             raise self._failure
 
     def close(self, grace: float) -> bool:
-        """Make the calls that were put, in so many seconds at most, and no other; whether all of them were made."""
+        """Make the queued calls and no others, for at most ``grace`` seconds; return whether all were made."""
         self._calls.put(None)
         self._thread.join(grace)
         self._hurry.set()
@@ -133,7 +133,7 @@ class Writer:
         return result
 
     def _over(self) -> bool:
-        """Whether nothing may be written any more."""
+        """Return whether nothing may be written any more."""
         return self._hurry.is_set() or isinstance(self._failure, LeaseLostError)
 
     def _may_wait(self, error: Exception, since: float) -> bool:
@@ -141,7 +141,7 @@ class Writer:
         return in_time and self._failure is None and is_transient(error)
 
     def _keep(self) -> None:
-        """Renew, if it is time."""
+        """Renew if it is due."""
         if time.monotonic() < self._renewed + self._every:
             return
         if self._renew is not None and self._failure is None:
@@ -155,7 +155,7 @@ class Writer:
             self._say(call.event(result))
 
     def _give_up(self, call: _Call, error: Exception) -> None:
-        """Deliver the error to the waiting caller; else, or if nothing may be written any more, fail."""
+        """Pass the error to the waiting caller; fail if there is no caller, or if the lease is lost."""
         if call.future is not None:
             call.future.set_exception(self._for_caller(error))
         if self._failure is None and (call.future is None or isinstance(error, LeaseLostError)):
@@ -164,9 +164,9 @@ class Writer:
 
     @staticmethod
     def _for_caller(error: Exception) -> Exception:
-        """An error that callers know."""
-        known = isinstance(error, (MltuneError, MlflowException)) and not is_transient(error)
-        return error if known else store_error(error)
+        """Return the error if callers handle its type, else convert it."""
+        is_handled = isinstance(error, (MltuneError, MlflowException)) and not is_transient(error)
+        return error if is_handled else store_error(error)
 
     def _note_outage(self, reason: str | None) -> None:
         if (reason is not None) != self._is_down:

@@ -1,1 +1,1 @@
-"""All that runs beside user code, in the process of a worker."""
+"""The code around the user's objective, in the process of a worker."""

@@ -1,8 +1,8 @@
-"""Let user code's own ``mlflow.*`` calls land in its trial's run.
+"""Make the user's own ``mlflow.*`` calls log to the run of their trial.
 
-MLflow keeps the active run on a stack of each thread. The public way to put a run there asks the store for it
-and marks it as RUNNING; here it is built from what the driver has said, so that attaching costs no call.
-``mlflow.tracking.fluent._active_run_stack`` is the one private name that mltune touches.
+MLflow keeps a stack of active runs per thread. Its public API for pushing a run fetches the run from the store and
+sets it to RUNNING. Here the run is built from what the driver sent, so that attaching makes no store call.
+``mlflow.tracking.fluent._active_run_stack`` is the only private name of MLflow that mltune uses.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _DRIVERS_STORE: dict[str, str] = {}
 
 
 def prepare_worker() -> None:
-    """Make this process a worker: from now on each trial finds MLflow's settings as the driver wants them.
+    """Make this process a worker, in which every trial starts with the driver's MLflow settings.
 
-    Called once, before user code is imported. Without it, as in the user's own process, attaching changes nothing
-    but the active run of its thread.
+    Called once, before user code is imported. Without this call, as in the driver's own process, attaching changes
+    only the active run of its thread.
     """
     for name in _INHERITED:
         os.environ.pop(name, None)
@@ -33,31 +33,31 @@ def prepare_worker() -> None:
 
 @contextlib.contextmanager
 def attached(run_id: str, experiment_id: str) -> Iterator[None]:
-    """Make a run the active one of this thread, and leave it open at the end.
+    """Make a run the active run of this thread for the block, without ending it.
 
-    Runs that user code started inside and left open are ended: FINISHED, or FAILED if it raised.
+    End runs that user code started in the block and left open, as FINISHED, or as FAILED if the block raises.
 
     Args:
-        run_id: The trial's run.
-        experiment_id: The run's experiment.
+        run_id: The ID of the trial's run.
+        experiment_id: The ID of the run's experiment.
     """
     if _DRIVERS_STORE:
         _reset(experiment_id)
     outer = mlflow.active_run()
-    not_ours_to_end = {run_id} | ({outer.info.run_id} if outer is not None else set())
-    leave = _enter(run_id, experiment_id)
+    stay_open = {run_id} | ({outer.info.run_id} if outer is not None else set())
+    detach = _enter(run_id, experiment_id)
     status = "FAILED"
     try:
         yield
         status = "FINISHED"
     finally:
-        while (left_open := mlflow.active_run()) is not None and left_open.info.run_id not in not_ours_to_end:
+        while (active := mlflow.active_run()) is not None and active.info.run_id not in stay_open:
             mlflow.end_run(status)
-        leave()
+        detach()
 
 
 def _enter(run_id: str, experiment_id: str) -> Callable[[], None]:
-    """Put the run on this thread's stack; what takes it off again."""
+    """Push the run onto this thread's stack; return a function that removes it."""
     try:
         from mlflow.tracking.fluent import _active_run_stack
 
@@ -66,7 +66,7 @@ def _enter(run_id: str, experiment_id: str) -> Callable[[], None]:
         stack.append(_active_run(run_id, experiment_id))
     except (ImportError, AttributeError, TypeError):
         mlflow.start_run(run_id=run_id, nested=True)
-        return lambda: None  # ending it would close it in the store; it is forgotten with this thread
+        return lambda: None  # ending the run would close it in the store; the stack is gone with this thread
     return lambda: stack.__delitem__(slice(depth, None))
 
 
@@ -84,13 +84,13 @@ def _active_run(run_id: str, experiment_id: str) -> mlflow.ActiveRun:
 
 
 def _reset(experiment_id: str) -> None:
-    """Undo what an earlier objective in this process did to MLflow's settings; no store call unless it did."""
+    """Undo an earlier objective's changes to MLflow's settings; without changes, make no store call."""
     if mlflow.get_tracking_uri() != _DRIVERS_STORE["tracking"]:
         mlflow.set_tracking_uri(_DRIVERS_STORE["tracking"])
     if mlflow.get_registry_uri() != _DRIVERS_STORE["registry"]:
         mlflow.set_registry_uri(_DRIVERS_STORE["registry"])
     if os.environ.get("MLFLOW_EXPERIMENT_ID", experiment_id) != experiment_id:
-        mlflow.set_experiment(experiment_id=experiment_id)  # for `mlflow.set_experiment` has changed it
+        mlflow.set_experiment(experiment_id=experiment_id)  # an earlier objective called `mlflow.set_experiment`
     for name in _INHERITED:
         os.environ.pop(name, None)
     os.environ["MLFLOW_EXPERIMENT_ID"] = experiment_id

@@ -1,8 +1,8 @@
-"""What a model needs to load elsewhere: its own modules, and exact versions of packages.
+"""Find what a model needs to load elsewhere: the user's own modules, and packages with exact versions.
 
-MLflow finds requirements by loading the model in a subprocess (over 4 s). Here they follow from what the model's
-pickle refers to, and from the imports of its own modules. *Own* is what is neither in the standard library nor
-installed: the modules beside the objective, a project installed as editable.
+MLflow infers requirements by loading the model in a subprocess, which takes over 4 s. Here they are derived from
+what the model's pickle refers to and from the imports of the user's own modules. A module is *own* if it is neither
+in the standard library nor installed, such as a module next to the objective or an editable install.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from typing import Any
 import cloudpickle
 import numpy as np
 
-_MAINS = ("__main__", "__mp_main__")  # what they define travels inside of the pickle
+_MAINS = ("__main__", "__mp_main__")  # what they define is pickled by value
 _INSTALLED = {"site-packages", "dist-packages"}
 
 
 @dataclass(frozen=True)
 class Dependencies:
-    """What travels with a model.
+    """The dependencies of a model, saved with it.
 
     Attributes:
-        code_paths: Its own modules, as top-level files and folders.
+        code_paths: The user's own modules, as top-level files and folders.
         requirements: Pip requirements with exact versions.
     """
 
@@ -43,7 +43,7 @@ class Dependencies:
 
 
 def references(model: Any) -> frozenset[str]:
-    """What a model's pickle refers to, as ``module:name``: its classes and functions, and modules with no name.
+    """Return what a model's pickle refers to: classes and functions as ``module:name``, modules as ``module:``.
 
     Raises:
         pickle.PicklingError: The model cannot be pickled.
@@ -55,11 +55,11 @@ def references(model: Any) -> frozenset[str]:
 
 @cache
 def find_dependencies(references: frozenset[str], packages: frozenset[str]) -> Dependencies:
-    """What a model needs; looked up once per process for models that refer to the same.
+    """Return the dependencies of a model, cached for models with the same references.
 
     Args:
-        references: What the model refers to.
-        packages: Importable names that are needed in any case.
+        references: What the model refers to, from :func:`references`.
+        packages: Import names of packages that are needed in any case.
     """
     modules = {reference.partition(":")[0] for reference in references}
     own, foreign = _closure(modules)
@@ -75,7 +75,7 @@ class _Nowhere:
 
 
 class _Finder(cloudpickle.Pickler):  # type: ignore[misc]
-    """Notes what a pickle refers to, and leaves the numbers out of it: cheap for large models, too."""
+    """Pickler that collects references and skips the data of arrays and tensors, so that large models are cheap too."""
 
     def __init__(self) -> None:
         super().__init__(_Nowhere())
@@ -107,7 +107,7 @@ def _is_numbers(obj: Any) -> bool:
 
 
 def _closure(modules: Iterable[str]) -> tuple[dict[str, _Imports], set[str]]:
-    """The own modules among these and among what they import, and the top-level names of all others."""
+    """Follow imports from these modules; return the own modules, and the top-level names of all others."""
     own: dict[str, _Imports] = {}
     foreign: set[str] = set()
     waiting = list(modules)
@@ -132,7 +132,7 @@ def _is_own(top: str) -> bool:
 
 
 def _root(top: str) -> Path | None:
-    """The file or folder of a top-level module."""
+    """Return the file or folder of a top-level module, or None if there is no such module."""
     spec = _spec(top)
     if spec is None:
         return None
@@ -142,7 +142,7 @@ def _root(top: str) -> Path | None:
 
 @cache
 def _spec(name: str) -> ModuleSpec | None:
-    """Where a module is, found without importing anything; None for what is no module."""
+    """Return a module's spec without importing anything, or None if there is no such module."""
     module = sys.modules.get(name)
     if module is not None:
         return module.__spec__
@@ -154,10 +154,10 @@ def _spec(name: str) -> ModuleSpec | None:
 
 
 class _Imports(ast.NodeVisitor):
-    """What a module imports.
+    """The imports of a module, read from its source.
 
     Attributes:
-        names: All of it, with names that may be modules or only attributes of modules.
+        names: All imported names; each may be a module or only an attribute of one.
         needs_mltune: Whether loading the module imports mltune.
     """
 
@@ -167,7 +167,7 @@ class _Imports(ast.NodeVisitor):
         self._package = spec.parent or ""
         self._in_function = 0
         if spec.origin is not None and spec.origin.endswith(".py"):
-            with contextlib.suppress(OSError, SyntaxError, ImportError):  # a module that could not be imported anyway
+            with contextlib.suppress(OSError, SyntaxError, ImportError):  # the module could not be imported anyway
                 self.visit(ast.parse(Path(spec.origin).read_bytes()))
 
     def visit_Import(self, node: ast.Import) -> None:
@@ -190,9 +190,9 @@ class _Imports(ast.NodeVisitor):
     visit_AsyncFunctionDef = visit_FunctionDef  # noqa: N815
 
     def _add(self, names: Iterable[str]) -> None:
-        found = set(names)
-        self.names |= found
-        self.needs_mltune |= not self._in_function and any(name.partition(".")[0] == "mltune" for name in found)
+        imported = set(names)
+        self.names |= imported
+        self.needs_mltune |= not self._in_function and any(name.partition(".")[0] == "mltune" for name in imported)
 
 
 def _warn_of_mltune(modules: Iterable[str], own: dict[str, _Imports]) -> None:
@@ -211,9 +211,9 @@ def _warn_of_mltune(modules: Iterable[str], own: dict[str, _Imports]) -> None:
 
 
 def _pins(top: str) -> list[str]:
-    """Exact versions of the distributions that provide a top-level module, without a local part as ``+cpu``."""
+    """Return exact requirements for a top-level module, one per distribution, without local versions (``+cpu``)."""
     names = set(_distributions().get(top, ())) if top != "mltune" else set()
-    names = {name for name in names if name.lower() == top} or names  # mlflow, not also mlflow-skinny
+    names = {name for name in names if name.lower() == top} or names  # mlflow without mlflow-skinny
     return [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in names]
 
 

@@ -1,7 +1,7 @@
-"""A worker process of the local executor: one objective after the other, until the driver is gone.
+"""The worker process of the local executor: run one objective after another until the driver is gone.
 
-The main thread reads the driver's messages, so that it notices the driver's end while user code runs
-in a thread of its own; whatever the user's code started is ended by the worker's supervisor.
+The main thread reads the driver's messages, and user code runs in another thread, so that the worker notices the
+driver's end while user code runs. The worker's supervisor ends everything that user code started.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from mltune.worker.supervisor import fork_worker
 if TYPE_CHECKING:
     from mltune.worker.runner import Runner
 
-_EXIT_GRACE = 2.0  # seconds that exit handlers and user threads get once the driver has closed the channel
+_EXIT_GRACE = 2.0  # seconds for exit handlers and user threads after the driver has closed the channel
 
 
 def load_runner(setup: WorkerConfig, report: Callable[[Reported], Decision], dump_to: int) -> Runner:
     """Make this process a worker, and load the objective.
 
     Args:
-        setup: What is the same for all trials.
+        setup: The configuration, the same for all trials.
         report: Sends a report to the driver and returns the answer.
         dump_to: The file descriptor for the traceback of an objective that hangs and holds the GIL.
 
@@ -54,11 +54,11 @@ def load_runner(setup: WorkerConfig, report: Callable[[Reported], Decision], dum
 
 
 class _Channel:
-    """The connection to the driver; user threads may share it."""
+    """The connection to the driver, which user threads may share."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self.answers: dict[int, queue.SimpleQueue[Decision]] = {}  # by trial, for threads that outlive theirs
+        self.answers: dict[int, queue.SimpleQueue[Decision]] = {}  # by trial, since a thread may outlive its trial
         self._lock = threading.Lock()
 
     def send(self, message: Any) -> None:
@@ -72,10 +72,10 @@ class _Channel:
 
 
 def main(*numbers: str) -> None:
-    """Serve the driver.
+    """Serve the driver until it closes the channel, then exit.
 
     Args:
-        numbers: The driver's pid, and the file descriptors of the channel and for the traceback of a crash.
+        numbers: The driver's pid, and the file descriptors of the channel and of the file for a crash's traceback.
     """
     driver, socket, crash = map(int, numbers)
     fork_worker(driver, keep=(socket, crash))
@@ -88,12 +88,12 @@ def main(*numbers: str) -> None:
     timer = threading.Timer(_EXIT_GRACE, _kill_group)
     timer.daemon = True
     timer.start()
-    gc.freeze()  # Python looks for cycles at its end: a second, after MLflow
+    gc.freeze()  # skip the garbage collection at exit, which takes a second once MLflow is imported
     sys.exit(0)
 
 
 def _serve(channel: _Channel, crash: int) -> None:
-    importlib.import_module("mltune.worker.runner")  # and so MLflow, which takes seconds, while the driver prepares
+    importlib.import_module("mltune.worker.runner")  # import MLflow, which takes seconds, while the driver prepares
     setup: WorkerConfig = channel.connection.recv()
     try:
         runner = load_runner(setup, channel.report, crash)

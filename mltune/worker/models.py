@@ -28,16 +28,16 @@ from mltune.worker.remarks import suppressed
 
 _TRUSTED = ("sklearn", "numpy", "scipy")
 _SKLEARN = ("mlflow", "sklearn", "numpy", "scipy")
-_TYPES_TO_TRUST: dict[frozenset[str], list[str] | None] = {}  # by what the model refers to
+_TYPES_TO_TRUST: dict[frozenset[str], list[str] | None] = {}  # by the model's references
 _ENVIRONMENT = ("conda.yaml", "requirements.txt", "constraints.txt")
-_ENVIRONMENTS: dict[tuple[str, ...], dict[str, bytes]] = {}  # by the requirements, what is in these files
+_ENVIRONMENTS: dict[tuple[str, ...], dict[str, bytes]] = {}  # contents of these files, by the requirements
 _Dumper: type[Any] = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 Predict = Callable[[Any], Any]
 
 
 class Logged(NamedTuple):
-    """A LoggedModel: its id, and the bytes of its files."""
+    """The ID of a LoggedModel, and the total size of its files in bytes."""
 
     model_id: str
     size: int
@@ -59,45 +59,44 @@ def log_model(
 ) -> Logged:
     """Save a model as a LoggedModel of a run.
 
-    scikit-learn estimators are saved with skops, which unlike pickle runs no code from the file and loads only types
-    that it is told to trust. It is told to trust those of the model's types that come from scikit-learn, NumPy and
-    SciPy: this very process has made the model from them, and whoever loads it has these packages. The list is
-    kept in the ``MLmodel`` file. A model with any other type, such as a transformer of the user's, is saved with
-    cloudpickle, and who loads it must trust it.
+    scikit-learn estimators are saved with skops, which unlike pickle runs no code from the file and loads only trusted
+    types. The model's types from scikit-learn, NumPy and SciPy are trusted: this process built the model from them, and
+    whoever loads it has these packages. The list of trusted types is stored in the ``MLmodel`` file. A model with any
+    other type, such as the user's own transformer, is saved with cloudpickle, and whoever loads it must trust it.
 
-    PyTorch modules are pickled, in evaluation mode. The ``pt2`` export, MLflow's default, keeps what happens to hold
-    for the example (after a batch of one, only batches of one are served), and takes seconds.
+    PyTorch modules are pickled, in evaluation mode. MLflow's default, the ``pt2`` export, takes seconds and specializes
+    the model to the example: an export from a batch of one serves only batches of one.
 
-    An estimator without ``predict`` is loaded by ``mlflow.sklearn.load_model`` only, as MLflow has it.
+    As always in MLflow, an estimator without ``predict`` can be loaded with ``mlflow.sklearn.load_model`` only.
 
-    Modules that are the user's own travel with the model; classes from ``__main__`` and notebooks travel inside of it.
+    The user's own modules are saved with the model. Classes from ``__main__`` and notebooks are pickled by value.
 
     Args:
         model: A scikit-learn estimator, a ``torch.nn.Module`` or an ``mlflow.pyfunc.PythonModel``.
         name: The LoggedModel's name.
-        run_id: The run.
-        experiment_id: The run's experiment.
-        tracking_uri: The store; None means the one that MLflow's settings name.
-        params: Kept with the LoggedModel, as text.
-        input_example: A few rows to predict on; they give the signature.
-        signature: Given instead of the one that the example gives.
-        pip_requirements: Given instead of those that are found.
-        metadata: Kept in the ``MLmodel`` file.
-        patience: Seconds for which a store that does not answer is tried again.
+        run_id: The ID of the run.
+        experiment_id: The ID of the run's experiment.
+        tracking_uri: The tracking store, or None for the one in MLflow's settings.
+        params: The LoggedModel's params, stored as text.
+        input_example: A few rows to predict on; the signature is inferred from them.
+        signature: Used instead of the inferred signature.
+        pip_requirements: Used instead of the inferred requirements.
+        metadata: Stored in the ``MLmodel`` file.
+        patience: Seconds for which a call is retried while the store does not answer.
 
     Raises:
-        TypeError: No such kind of model can be logged.
+        TypeError: This kind of model cannot be logged.
         ValueError: The model cannot predict on the example.
     """
     save = _saver(model)
-    saved = Model(artifact_path=name, run_id=run_id, metadata=dict(metadata) if metadata else None)
+    mlmodel = Model(artifact_path=name, run_id=run_id, metadata=dict(metadata) if metadata else None)
     with TemporaryDirectory(prefix="mltune-") as folder:
         path = Path(folder, "model")
         with suppressed() as remarks:
             save(
                 model,
                 path,
-                mlflow_model=saved,
+                mlflow_model=mlmodel,
                 input_example=input_example,
                 signature=signature,
                 pip_requirements=list(pip_requirements) if pip_requirements is not None else None,
@@ -110,9 +109,9 @@ def log_model(
             lambda: client.create_logged_model(experiment_id, name=name, source_run_id=run_id, params=texts), patience
         )
         with _finalized(client, str(logged.model_id), patience) as model_id:
-            saved.model_id = saved.model_uuid = model_id
-            saved.artifact_path = logged.artifact_location
-            (path / "MLmodel").write_text(yaml.dump(saved.to_dict(), Dumper=_Dumper, default_flow_style=False))
+            mlmodel.model_id = mlmodel.model_uuid = model_id
+            mlmodel.artifact_path = logged.artifact_location
+            (path / "MLmodel").write_text(yaml.dump(mlmodel.to_dict(), Dumper=_Dumper, default_flow_style=False))
             files = get_artifact_repository(logged.artifact_location, tracking_uri=client.tracking_uri)
             patiently(lambda: files.log_artifacts(str(path)), patience)  # type: ignore[no-untyped-call]
             patiently(lambda: _link(client, run_id, model_id), patience)
@@ -120,7 +119,7 @@ def log_model(
 
 
 def _link(client: MlflowClient, run_id: str, model_id: str) -> None:
-    """Name a model among its run's outputs; MLflow refuses to do so twice, as where the first answer was lost."""
+    """Add a model to its run's outputs; ignore MLflow's refusal if it is there, as when the first answer was lost."""
     try:
         client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
     except MlflowException as error:
@@ -135,11 +134,11 @@ def _is_linked(client: MlflowClient, run_id: str, model_id: str) -> bool:
 
 @contextlib.contextmanager
 def _finalized(client: MlflowClient, model_id: str, patience: float) -> Iterator[str]:
-    """Mark a LoggedModel as READY, or as FAILED when its files did not arrive."""
+    """Mark a LoggedModel as READY after the block, or as FAILED if the block raises."""
     try:
         yield model_id
     except BaseException:
-        with contextlib.suppress(Exception):  # what made it fail matters more
+        with contextlib.suppress(Exception):  # the block's error matters more
             client.finalize_logged_model(model_id, "FAILED")
         raise
     patiently(lambda: client.finalize_logged_model(model_id, "READY"), patience)
@@ -163,7 +162,7 @@ def _save_python(model: Any, path: Path, **options: Any) -> None:
     mlflow.pyfunc.save_model(
         path=str(path),
         python_model=model,
-        uv_project_path=path.parent,  # nothing there: no uv.lock of the working folder travels with the model
+        uv_project_path=path.parent,  # has no uv.lock, so that MLflow does not save the working folder's
         **_travelling(references(model), {"mlflow", "numpy", "cloudpickle"}, options),
     )
 
@@ -171,17 +170,17 @@ def _save_python(model: Any, path: Path, **options: Any) -> None:
 def _save_sklearn(model: Any, path: Path, **options: Any) -> None:
     options["input_example"] = _array(options["input_example"])
     options["signature"] = options["signature"] or _signature(options["input_example"], getattr(model, "predict", None))
-    known = references(model)
-    if known not in _TYPES_TO_TRUST:
-        _TYPES_TO_TRUST[known] = _types_to_trust(model)
-    types = _TYPES_TO_TRUST[known]
-    if types is None or not _saved_with_skops(model, path, types, known, options):
-        extras = _travelling(known, {*_SKLEARN, "cloudpickle"}, options)
+    refs = references(model)
+    if refs not in _TYPES_TO_TRUST:
+        _TYPES_TO_TRUST[refs] = _types_to_trust(model)
+    types = _TYPES_TO_TRUST[refs]
+    if types is None or not _saved_with_skops(model, path, types, refs, options):
+        extras = _travelling(refs, {*_SKLEARN, "cloudpickle"}, options)
         _save(mlflow.sklearn, model, path, serialization_format="cloudpickle", **extras)
 
 
 def _saved_with_skops(model: Any, path: Path, types: list[str], known: frozenset[str], options: dict[str, Any]) -> bool:
-    """Save with skops, unless what it saved does not load again."""
+    """Save with skops; return whether the saved model loads again, and remove it if not."""
     extras = _travelling(known, {*_SKLEARN, "skops"}, options)
     try:
         _save(mlflow.sklearn, model, path, serialization_format="skops", skops_trusted_types=types, **extras)
@@ -192,30 +191,30 @@ def _saved_with_skops(model: Any, path: Path, types: list[str], known: frozenset
 
 
 def _save(flavor: ModuleType, model: Any, path: Path, **options: Any) -> None:
-    """Save a model, but let MLflow work out the files that say what it needs only once for the same requirements.
+    """Save a model, but let MLflow generate the environment files only once per set of requirements.
 
-    It reads the metadata of every package for them, which takes longer than to save a small model.
+    MLflow reads the metadata of every package for these files, which takes longer than saving a small model.
     """
-    needed = tuple(options["pip_requirements"])
-    if needed not in _ENVIRONMENTS:
+    requirements = tuple(options["pip_requirements"])
+    if requirements not in _ENVIRONMENTS:
         flavor.save_model(model, str(path), **options)
-        if not any(requirement.startswith("-") for requirement in needed):  # a file may change
-            _ENVIRONMENTS[needed] = {
+        if not any(requirement.startswith("-") for requirement in requirements):  # a file, which may change
+            _ENVIRONMENTS[requirements] = {
                 name: (path / name).read_bytes() for name in _ENVIRONMENT if (path / name).exists()
             }
         return
     flavor.save_model(model, str(path), **options | {"pip_requirements": [f"mlflow=={mlflow.__version__}"]})
-    for name, content in _ENVIRONMENTS[needed].items():
+    for name, content in _ENVIRONMENTS[requirements].items():
         (path / name).write_bytes(content)
 
 
 def _types_to_trust(model: Any) -> list[str] | None:
-    """The types that skops must be told to trust; None for a model that skops cannot save, or must not load."""
+    """Return the types that skops must trust, or None if skops cannot save the model or must not load it."""
     import skops.io
 
     try:
         types: list[str] = skops.io.get_untrusted_types(data=skops.io.dumps(model))
-    except Exception:  # skops raises all sorts of things
+    except Exception:  # skops raises many kinds of errors
         return None
     return types if all(name.partition(".")[0] in _TRUSTED for name in types) else None
 
@@ -225,15 +224,15 @@ def _save_torch(model: Any, path: Path, **options: Any) -> None:
     import torch
 
     options["input_example"] = _floats_like(model, _array(options["input_example"]))
-    known = frozenset[str]() if isinstance(model, torch.jit.ScriptModule) else references(model)
+    refs = frozenset[str]() if isinstance(model, torch.jit.ScriptModule) else references(model)
     with _evaluating(model):
         options["signature"] = options["signature"] or _signature(options["input_example"], _torch_predict(model))
-        extras = _travelling(known, {"mlflow", "torch", "numpy", "cloudpickle"}, options)
+        extras = _travelling(refs, {"mlflow", "torch", "numpy", "cloudpickle"}, options)
         _save(mlflow.pytorch, model, path, serialization_format="pickle", **extras)
 
 
 def _torch_predict(model: Any) -> Predict:
-    """Predict as the served model will, but on the device where the module is."""
+    """Return a function that predicts as the served model will, but on the module's device."""
     import torch
 
     device = next((tensor.device for tensor in [*model.parameters(), *model.buffers()]), torch.device("cpu"))
@@ -249,7 +248,7 @@ def _torch_predict(model: Any) -> Predict:
 
 @contextlib.contextmanager
 def _evaluating(model: Any) -> Iterator[None]:
-    """Have a module and all within it in evaluation mode, then each as it was."""
+    """Put a module and its submodules into evaluation mode for the block, then restore their modes."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -260,17 +259,17 @@ def _evaluating(model: Any) -> Iterator[None]:
 
 
 def _travelling(known: frozenset[str], packages: set[str], options: dict[str, Any]) -> dict[str, Any]:
-    """The options, with the requirements and own modules that travel with the model."""
-    found = find_dependencies(known, frozenset(packages))
-    given = options["pip_requirements"]
+    """Return the options with the model's own modules and, unless given, its requirements."""
+    dependencies = find_dependencies(known, frozenset(packages))
+    requirements = options["pip_requirements"]
     return options | {
-        "pip_requirements": list(found.requirements) if given is None else given,
-        "code_paths": list(found.code_paths) or None,
+        "pip_requirements": list(dependencies.requirements) if requirements is None else requirements,
+        "code_paths": list(dependencies.code_paths) or None,
     }
 
 
 def _array(example: Any) -> Any:
-    """Tensors and lists of numbers as arrays, whatever else as it is."""
+    """Convert tensors and lists of numbers to arrays; return anything else unchanged."""
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(example, torch.Tensor):
         return example.detach().cpu().numpy()
@@ -281,7 +280,7 @@ def _array(example: Any) -> Any:
 
 
 def _floats_like(model: Any, example: Any) -> Any:
-    """An array of doubles as floats, unless the module computes with doubles."""
+    """Convert a float64 array to float32, unless the module has float64 parameters."""
     import torch
 
     is_double = isinstance(example, np.ndarray) and example.dtype == np.float64
@@ -291,7 +290,7 @@ def _floats_like(model: Any, example: Any) -> Any:
 
 
 def _signature(example: Any, predict: Predict | None) -> ModelSignature | None:
-    """The signature that an example gives, None without one.
+    """Return the signature inferred from an example, or None without an example.
 
     Raises:
         ValueError: The model cannot predict on the example.

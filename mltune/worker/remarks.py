@@ -1,4 +1,4 @@
-"""Keep back what MLflow remarks while a model is saved and the user can do nothing about."""
+"""Suppress messages that MLflow logs while a model is saved and that the user cannot act on."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _INTEGER_HINT = "Hint: Inferred schema contains integer column"
 
 
 class Remarks(logging.Filter):
-    """Drops remarks of one thread; others' pass.
+    """Logging filter that drops such messages of the thread that created it, and of no other.
 
     Attributes:
-        no_signature: Why MLflow could not infer the signature from the example.
+        no_signature: Why MLflow could not infer the signature from the example, or None.
     """
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class Remarks(logging.Filter):
 
 @contextlib.contextmanager
 def suppressed() -> Iterator[Remarks]:
-    """Keep MLflow's remarks back in this thread."""
+    """Suppress such messages of this thread in the block."""
     remarks = Remarks()
     loggers = [logging.getLogger(f"mlflow.{name}") for name in _LOGGERS]
     for logger in loggers:
@@ -62,11 +62,11 @@ def suppressed() -> Iterator[Remarks]:
 
 @contextlib.contextmanager
 def _without_integer_hint() -> Iterator[None]:
-    """Ignore one warning; `warnings.catch_warnings` would undo what other threads change meanwhile."""
+    """Ignore one warning; ``warnings.catch_warnings`` would undo changes that other threads make meanwhile."""
     warnings.filterwarnings("ignore", message=_INTEGER_HINT)
-    ours = warnings.filters[0]
+    added = warnings.filters[0]
     try:
         yield
     finally:
         with contextlib.suppress(ValueError):  # another thread that logs a model has removed it
-            cast("list[object]", warnings.filters).remove(ours)
+            cast("list[object]", warnings.filters).remove(added)

@@ -1,4 +1,4 @@
-"""Run one objective, in a fresh thread of whichever process this is."""
+"""Run one objective, in a new thread of the current process."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from mltune.worker import attach, models
 
 Report = Callable[[Reported], Decision]
 
-_HANG_GRACE = 2.0  # seconds after `trial_timeout` that this process gets to say so
+_HANG_GRACE = 2.0  # seconds after `trial_timeout` until this process exits, if it has not been ended
 
 
 class Runner:
     """A study's objective, loaded once in this process.
 
     Args:
-        setup: What is the same for all trials.
+        setup: The configuration, the same for all trials.
         report: Sends a report to the driver and returns the answer.
         dump_to: The file descriptor for the traceback of an objective that hangs and holds the GIL.
 
@@ -39,10 +39,10 @@ class Runner:
         self._objective = load(setup.objective)
 
     def run(self, task: Task) -> Ended:
-        """Run the objective; never raises, whatever user code does.
+        """Run the objective; never raise, whatever user code does.
 
-        After :class:`TimedOut` the objective still runs, and this process is to be ended: it ends by itself after
-        2 seconds, as it does when the objective holds the GIL.
+        After :class:`TimedOut` the objective still runs, and the caller must end this process. The process exits by
+        itself 2 seconds after the timeout, even if the objective holds the GIL.
         """
         outcome: list[Returned | Pruned | Raised] = []
         services = _Services(self._setup, task, self._report)
@@ -58,8 +58,8 @@ class Runner:
             return Ended(task.number, TimedOut(stack_of(thread)), services.cost)
         if timeout is not None:
             faulthandler.cancel_dump_traceback_later()
-        nothing = Raised("the objective's error cannot be shown", "the objective raised what cannot be shown\n")
-        return Ended(task.number, outcome[0] if outcome else nothing, services.cost)
+        fallback = Raised("the objective's error cannot be shown", "the objective raised what cannot be shown\n")
+        return Ended(task.number, outcome[0] if outcome else fallback, services.cost)
 
     def _attached(self, task: Task, services: _Services) -> Returned | Pruned | Raised:
         trial = Trial(
@@ -82,7 +82,7 @@ class Runner:
 
 
 class _Services:
-    """What a trial needs of its worker."""
+    """The worker's implementation of :class:`~mltune.trial.TrialServices`, for one task."""
 
     def __init__(self, setup: WorkerConfig, task: Task, report: Report) -> None:
         self._setup = setup

@@ -1,7 +1,7 @@
-"""The parent of one worker: it ends whatever the worker started, once the worker or the driver is gone.
+"""The parent process of one worker: it ends everything the worker started once the worker or the driver is gone.
 
-It stands between the driver and the worker because nobody else can: the driver may be killed, the worker may hold
-its GIL for ever, and only an ancestor that adopts orphans knows of processes that went to sessions of their own.
+It is a process of its own because neither of them can do this: the driver may be killed, and the worker may hold its
+GIL forever. Only an ancestor that adopts orphans can find processes that moved to sessions of their own.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from typing import NoReturn
 
 from mltune._util.processes import ROUNDS, adopt_orphans, die_with, kill_descendants
 
-_LOOK_AROUND = 0.5  # seconds between looks at whether the driver lives
+_LOOK_AROUND = 0.5  # seconds between checks that the driver is alive
 
 
 def fork_worker(driver: int, *, keep: Collection[int]) -> None:
-    """Return in a new process, the worker; this one supervises it, and dies the worker's death.
+    """Fork the worker and return in it; this process becomes its supervisor, and exits or dies as the worker does.
 
     Args:
-        driver: The parent's pid; when it is another, the driver is gone. SIGTERM asks for the end, too.
-        keep: What only the worker is to hold open.
+        driver: The pid of the parent. If it changes, the driver is gone; SIGTERM ends the worker, too.
+        keep: File descriptors that only the worker keeps open.
     """
     supervisor = os.getpid()
     woken, waker = os.pipe()
@@ -49,12 +49,12 @@ def fork_worker(driver: int, *, keep: Collection[int]) -> None:
 
 
 def _supervise(worker: int, driver: int, woken: int) -> int:
-    """Wait for the end of the worker or of the driver, end what is left, and return the worker's wait status."""
+    """Wait until the worker or the driver ends, kill what is left, and return the worker's wait status."""
     statuses: dict[int, int] = {}
     signals = b""
     while worker not in statuses and os.getppid() == driver and signal.SIGTERM not in signals:
-        heard, _, _ = select.select([woken], [], [], _LOOK_AROUND)
-        signals = os.read(woken, 4096) if heard else b""
+        readable, _, _ = select.select([woken], [], [], _LOOK_AROUND)
+        signals = os.read(woken, 4096) if readable else b""
         _reap(statuses)
     for _ in range(ROUNDS):
         if not _reap(statuses):
@@ -64,7 +64,7 @@ def _supervise(worker: int, driver: int, woken: int) -> int:
 
 
 def _reap(statuses: dict[int, int]) -> bool:
-    """Take in the children that ended, adopted ones too; whether there are others."""
+    """Reap the children that have ended, including adopted ones; return whether any are left."""
     try:
         while (ended := os.waitpid(-1, os.WNOHANG)) != (0, 0):
             statuses.update([ended])
@@ -74,11 +74,11 @@ def _reap(statuses: dict[int, int]) -> bool:
 
 
 def _die(status: int) -> NoReturn:
-    """Exit, or be killed, as the worker was."""
+    """Exit with the worker's status, or be killed by the same signal."""
     code = os.waitstatus_to_exitcode(status)
     if code < 0:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        with contextlib.suppress(OSError):  # SIGKILL's action cannot be set
+        with contextlib.suppress(OSError):  # SIGKILL's handler cannot be set
             signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     os._exit(code if code >= 0 else 128 - code)

@@ -1,1 +1,1 @@
-"""Trials on a Ray cluster."""
+"""The executor that runs trials on Ray."""

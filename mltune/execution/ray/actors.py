@@ -1,4 +1,4 @@
-"""What runs in Ray's processes: the slots that run trials, and the broker between slots and driver."""
+"""The Ray actors: the slots, which run trials, and the broker between slots and driver."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mltune.messages import Decision, Died, Ended, Reported, Task, WorkerConfig
 
 @dataclass(frozen=True)
 class Ready:
-    """A slot has loaded the objective, or could not."""
+    """Message: a slot has loaded the objective, or could not."""
 
     actor: Any
     refusal: ObjectiveError | None
@@ -28,7 +28,7 @@ class Ready:
 
 @ray.remote(num_cpus=0)
 class Broker:
-    """Gives tasks to the slots and passes on what they say; one actor, so that all sees one order of events."""
+    """Actor that passes tasks to slots and their messages to the driver; just one, so that all see the same order."""
 
     def __init__(self) -> None:
         self._tasks: asyncio.Queue[Task] = asyncio.Queue()
@@ -38,28 +38,28 @@ class Broker:
         self._running: dict[str, int] = {}
 
     async def submit(self, task: Task) -> None:
-        """The driver has a task."""
+        """Queue a task from the driver."""
         await self._tasks.put(task)
 
     async def take_message(self) -> Any:
-        """The driver waits for the next message."""
+        """Wait for the next message to the driver and return it."""
         return await self._messages.get()
 
     async def answer(self, number: int, decision: Decision) -> None:
-        """The driver answers a report."""
+        """Pass the driver's answer to the trial that reported."""
         self._asked.pop(number).set_result(decision)
 
     async def lost(self, slot: str) -> None:
-        """The driver has seen that a slot died; its task, if any, is over."""
+        """Record that a slot died, and end the task that it was running, if any."""
         if (waiting := self._waiting.pop(slot, None)) is not None:
-            waiting.cancel()  # it must take no task for a slot that is dead
+            waiting.cancel()  # else it would take a task for a dead slot
         number = self._running.pop(slot, None)
         if number is not None:
             await self._messages.put(Ended(number, Died("the worker's Ray actor or its node died")))
 
     async def take_task(self, slot: str) -> Task:
-        """A slot is free, and waits for a task."""
-        await self.lost(slot)  # it died and is back, before the driver saw it
+        """Wait for a task for a free slot and return it."""
+        await self.lost(slot)  # it may have died and been restarted before the driver noticed
         self._waiting[slot] = asyncio.current_task()
         task = await self._tasks.get()
         del self._waiting[slot]
@@ -67,27 +67,27 @@ class Broker:
         return task
 
     async def ready(self, ready: Ready) -> None:
-        """A slot has started."""
+        """Pass on to the driver that a slot has started."""
         await self._messages.put(ready)
 
     async def report(self, reported: Reported) -> Decision:
-        """A slot reports, and waits for the answer."""
+        """Pass a slot's report to the driver; wait for the answer and return it."""
         answer: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
         self._asked[reported.number] = answer
         await self._messages.put(reported)
         return await answer
 
     async def end(self, slot: str, ended: Ended) -> None:
-        """A slot has run its task."""
+        """Pass the end of a slot's task to the driver."""
         self._running.pop(slot, None)
         await self._messages.put(ended)
 
 
 class Slot(tune.Trainable):
-    """One place for a trial: a trial of Ray Tune whose every step runs one trial of the study.
+    """A trial of Ray Tune in which each step runs one trial of the study.
 
-    The objective runs in a worker process of the slot's own, as it does on engine optuna: so limits hold, crashes are
-    told, and whatever the objective started ends with it, wherever the slot is.
+    The objective runs in a worker process inside the slot, as it does with executor local. So on every node, limits
+    hold, crashes are reported, and everything that the objective started ends with it.
     """
 
     def setup(  # type: ignore[override]
@@ -102,8 +102,8 @@ class Slot(tune.Trainable):
         self._worker: Executor = LocalExecutor(ExecutorOptions(trial_memory=trial_memory))
         self._refusal: ObjectiveError | None = None
         context = ray.get_runtime_context()
-        os.environ.update(environment, RAY_ADDRESS=context.gcs_address)  # an objective that uses Ray uses this one
-        Config.initialize('{"kill_child_processes_on_worker_exit": false}')  # the worker's supervisor sees to that
+        os.environ.update(environment, RAY_ADDRESS=context.gcs_address)  # for objectives that use Ray themselves
+        Config.initialize('{"kill_child_processes_on_worker_exit": false}')  # the worker's supervisor does this
         try:
             self._worker.start(setup)
         except ObjectiveError as error:
@@ -120,12 +120,12 @@ class Slot(tune.Trainable):
     def _run(self, task: Task) -> Ended:
         self._worker.submit(task)
         while not isinstance(message := self._worker.next(), Ended):
-            if message is not None and message.number == task.number:  # else a thread that an earlier trial left behind
+            if message is not None and message.number == task.number:  # else from a leftover thread of an earlier trial
                 self._worker.answer(task.number, ray.get(self._broker.report.remote(message)))
         return message
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Nothing to keep: MLflow is the only state."""
+        """Save nothing: MLflow is the only state."""
 
     def load_checkpoint(self, checkpoint: Any) -> None:
-        """Nothing was kept."""
+        """Load nothing, because nothing was saved."""

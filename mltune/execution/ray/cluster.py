@@ -1,4 +1,4 @@
-"""Which Ray the trials run on: the user's, a cluster, or a private one."""
+"""Connect to the Ray that runs the trials: the user's own, a cluster, or a private one."""
 
 from __future__ import annotations
 
@@ -27,19 +27,20 @@ from mltune.objective import ObjectiveRef
 
 _OBJECT_STORE = 100 * 2**20  # bytes; only tasks and reports pass through it
 _PROBE = 5.0  # seconds for a cluster to accept a connection
-_SHUTDOWN_GRACE = 10.0  # seconds for Ray to let go
-_STARTS = 2  # tries: Ray gives a new node 30 seconds, which a busy machine may not keep
-_LONGEST_PARENT = 24  # of the folder of Ray's sockets, whose paths may have 107 bytes
+_SHUTDOWN_GRACE = 10.0  # seconds for `ray.shutdown`
+_STARTS = 2  # attempts: Ray gives a new node 30 seconds to start, which a busy machine may exceed
+_LONGEST_PARENT = 24  # characters of the folder's parent: paths of Ray's sockets are limited to 107 bytes
 
 
 @contextlib.contextmanager
 def connected(n_jobs: int, resources: Mapping[str, float], setup: WorkerConfig) -> Iterator[str]:
-    """Ray, and a folder for as long as it is needed.
+    """Connect to Ray for the block, and yield a folder that exists as long as the block runs.
 
-    A Ray that is there is used and left running; else there is one of our own, which nobody without its token can join.
+    An existing Ray is used and left running. If there is none, start a private Ray, which only holders of its token can
+    join.
 
     Raises:
-        RequestError: `RAY_ADDRESS` names none that can be used.
+        RequestError: ``RAY_ADDRESS`` names no usable cluster.
     """
     with contextlib.ExitStack() as closing:
         folder = _make_folder()
@@ -56,7 +57,7 @@ def connected(n_jobs: int, resources: Mapping[str, float], setup: WorkerConfig) 
 
 
 def check_room(resources: Mapping[str, float]) -> None:
-    """Refuse a trial that no node can hold; it would wait for ever.
+    """Raise if no node can hold a trial, because the trial would wait forever.
 
     Raises:
         RequestError: No node is large enough.
@@ -75,14 +76,14 @@ def check_room(resources: Mapping[str, float]) -> None:
 
 
 def within(seconds: float, call: Callable[[], Any]) -> None:
-    """Call something of Ray's, and leave it to itself when it takes longer: a cluster may have stopped to answer."""
+    """Call a function of Ray; stop waiting for it after some seconds, because a cluster may have stopped answering."""
     thread = threading.Thread(target=call, daemon=True)
     thread.start()
     thread.join(seconds)
 
 
 def python_path() -> str:
-    """Where other processes on this machine find modules."""
+    """Return the ``PYTHONPATH`` with which other processes on this machine find this process's modules."""
     return os.pathsep.join(folder or os.getcwd() for folder in sys.path)
 
 
@@ -92,10 +93,10 @@ def _make_folder() -> str:
 
 
 def _address() -> str | None:
-    """The cluster that `RAY_ADDRESS` names, None for a Ray of our own.
+    """Return the address of the cluster that ``RAY_ADDRESS`` names, or None for a private Ray.
 
     Raises:
-        RequestError: It cannot be used.
+        RequestError: The cluster cannot be used.
     """
     given = os.environ.get("RAY_ADDRESS")
     if given in (None, "", "local"):
@@ -119,10 +120,10 @@ def _address() -> str | None:
 
 @contextlib.contextmanager
 def _joined(address: str, setup: WorkerConfig) -> Iterator[None]:
-    """A cluster; the objective's folder travels there, without what is never code.
+    """Connect to a cluster for the block; send it the objective's folder, without files that are never code.
 
     Raises:
-        RequestError: It does not let us in.
+        RequestError: The cluster refuses the connection.
     """
     runtime_env: dict[str, Any] = {"env_vars": {"PYTHONPATH": python_path()}}
     if isinstance(setup.objective, ObjectiveRef):
@@ -141,11 +142,11 @@ def _joined(address: str, setup: WorkerConfig) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _private(mark: str, folder: str, cpus: int) -> Iterator[None]:
-    """A Ray of our own, with a token of its own."""
+    """Run a private Ray for the block, with a new token."""
     variables = {
         MARK: mark,
         "PYTHONPATH": python_path(),
-        "RAY_AUTH_MODE": None,  # unset, Ray asks for a token
+        "RAY_AUTH_MODE": None,  # if unset, Ray requires a token
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
     }
     options = {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": _OBJECT_STORE, "_temp_dir": folder}
@@ -159,14 +160,14 @@ def _private(mark: str, folder: str, cpus: int) -> Iterator[None]:
 
 
 def _forget_token() -> None:
-    """Have Ray read its settings anew, and the token when it needs it."""
+    """Make Ray read its settings again now, and its token when it next needs it."""
     Config.initialize("")
     AuthenticationTokenLoader.instance().reset_cache()
 
 
 @contextlib.contextmanager
 def _ray(*, tries: int = 1, **arguments: Any) -> Iterator[None]:
-    """``ray.init``, quietly, and without the SIGTERM handler that it installs; at the end ``ray.shutdown``."""
+    """Call ``ray.init``, quietly and without its SIGTERM handler, before the block, and ``ray.shutdown`` after it."""
     handler = signal.getsignal(signal.SIGTERM)
     try:
         try:

@@ -1,8 +1,8 @@
-"""Ray Tune as executor: it places, starts and reuses the trials' processes, on this machine or on a cluster.
+"""Executor ray: Ray Tune places, starts and reuses the trials' processes, on this machine or on a cluster.
 
-It places ``n_jobs`` slots, each a trial of one ``Tuner.fit`` whose steps run trials of the study, and
-starts a slot again when it died. (As one Tune trial each, trials would lose their warm process whenever two end at
-once: Tune keeps one idle actor, and a new one takes seconds.)
+Tune runs ``n_jobs`` slots and restarts a slot that died. Each slot is a trial of one ``Tuner.fit``, and its steps run
+trials of the study. If each trial of the study were a Tune trial instead, a warm process would be lost whenever two
+trials end at once, because Tune keeps only one idle actor, and a new one takes seconds to start.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ _QUIET = {
 
 
 class RayExecutor(Executor):
-    """Runs tasks as trials of Ray Tune, in actors that are reused.
+    """Executor that runs tasks in actors of Ray Tune, which are reused.
 
     Args:
-        options: Of ``resources`` it knows ``cpu``, ``gpu`` and ``memory`` (bytes).
+        options: ``resources`` may hold ``cpu``, ``gpu`` and ``memory`` (bytes).
     """
 
     limits: ClassVar[Limits] = Limits(places=True)
@@ -70,7 +70,7 @@ class RayExecutor(Executor):
         return _resource_errors(options.resources)
 
     def start(self, setup: WorkerConfig) -> None:
-        self._closing.enter_context(log_level("ray.tune", logging.CRITICAL + 1))  # it prints what we say in a sentence
+        self._closing.enter_context(log_level("ray.tune", logging.CRITICAL + 1))  # mltune reports Tune's errors
         with quiet("ray"):
             breakpoint_hook = {"PYTHONBREAKPOINT": os.environ.get("PYTHONBREAKPOINT")}  # ray.init sets its own
             self._closing.enter_context(environment(_QUIET | breakpoint_hook))
@@ -111,16 +111,16 @@ class RayExecutor(Executor):
             self._closing.close()
 
     def _kill(self) -> None:
-        """End all actors, so that Tune notices that it has been stopped."""
+        """Kill all actors, so that Tune notices that it has been stopped."""
         for actor in [*self._actors, self._broker]:
-            with contextlib.suppress(Exception):  # it is gone already
+            with contextlib.suppress(Exception):  # the actor is gone already
                 ray.kill(actor)
 
     def _await_ready(self) -> None:
-        """Wait for the first slot.
+        """Wait until the first slot is ready.
 
         Raises:
-            ObjectiveError: It could not load the objective, or died over it.
+            ObjectiveError: The slot could not load the objective, or died while it started.
         """
         ready = self._first_ready.get()
         if isinstance(ready, Exception):
@@ -129,14 +129,14 @@ class RayExecutor(Executor):
             raise ready.refusal
 
     def _lost(self, slot: str) -> None:
-        """A slot died: over its task, or, before any was ready, over its start."""
+        """End the task of a slot that died, or, if no slot was ready yet, make the start fail."""
         if self._actors:
             self._broker.lost.remote(slot)
         else:
             self._first_ready.put(ObjectiveError("mltune must start in Ray's workers, but the first one died"))
 
     def _pump(self) -> None:
-        """Take the broker's messages into this process, until the broker is gone."""
+        """Move the broker's messages into this process until the broker is gone."""
         try:
             while True:
                 message = ray.get(self._broker.take_message.remote())
@@ -149,13 +149,13 @@ class RayExecutor(Executor):
             self._give_up(f"the Ray cluster must live as long as the study, but it is lost ({type(error).__name__})")
 
     def _give_up(self, why: str) -> None:
-        """Let the driver know that nothing more will come, unless it has closed us itself."""
+        """Report to the driver that no more messages will come, unless it has closed this executor."""
         if not self._stopper.stopped:
             self._first_ready.put(RequestError(why))
             self._messages.put(ExecutorLostError(why))
 
     def _run(self, setup: WorkerConfig, folder: str) -> None:
-        """All slots as one run of Tune, which starts a slot again whenever it died."""
+        """Run all slots in one run of Tune, which restarts each slot that dies."""
         slot = tune.with_parameters(
             Slot, setup=setup, broker=self._broker, environment=self._environment(), trial_memory=self._trial_memory
         )
@@ -174,17 +174,17 @@ class RayExecutor(Executor):
         try:
             tuner.fit()
             self._give_up("Ray Tune must run as long as the study, but it ended")
-        except (Exception, SystemExit) as error:  # Ray ends its own threads so when it shuts down
+        except (Exception, SystemExit) as error:  # Ray raises SystemExit in threads when it shuts down
             self._give_up(f"Ray Tune must run as long as the study, but it failed: {first_line(error)}")
 
     def _environment(self) -> dict[str, str]:
-        """Where what workers start finds modules, and how many threads it may use (Ray's own default is one)."""
+        """Return the module path and thread limits for the processes that slots start (Ray's default is one thread)."""
         threads = {name: os.environ.get(name, str(self._threads)) for name in THREAD_VARIABLES}
         return threads | {"PYTHONPATH": python_path()}
 
 
 class _Stopper(tune.Stopper):
-    """Ends Tune's run when the executor closes."""
+    """Stopper that ends Tune's run when the executor closes."""
 
     stopped = False
 
@@ -196,7 +196,7 @@ class _Stopper(tune.Stopper):
 
 
 class _Deaths(tune.Callback):
-    """Hears of slots that died; Tune starts them again."""
+    """Tune callback that reports slots that died; Tune restarts them."""
 
     def __init__(self, lost: Callable[[str], None]) -> None:
         self._lost = lost
@@ -205,7 +205,7 @@ class _Deaths(tune.Callback):
         self._lost(trial.trial_id)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}  # Tune keeps a copy on disk, and never reads it
+        return {}  # Tune writes a copy to disk, and never reads it
 
 
 def _resource_errors(resources: Mapping[str, float]) -> list[str]:

@@ -1,4 +1,4 @@
-"""A process that outlives the driver: it removes whatever Ray left behind, also when the driver was killed."""
+"""A process that outlives the driver, to remove everything that Ray left behind, even if the driver was killed."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ import uuid
 import psutil
 
 MARK = "MLTUNE_RAY"
-"""The variable that names a private Ray to all its processes and to whatever they start."""
+"""The environment variable that marks all processes of a private Ray and everything they start."""
 
-_LOOK_AROUND = 0.5  # seconds between looks at whether the driver lives
-_REAP_GRACE = 20.0  # seconds
-_ROUNDS = 500  # looks for survivors
+_LOOK_AROUND = 0.5  # seconds between checks that the driver is alive
+_REAP_GRACE = 20.0  # seconds for the reaper to finish
+_ROUNDS = 500  # checks for survivors
 _PAUSE = 0.01  # seconds between them
 _BOOT = "import sys; sys.path[:] = eval(sys.argv[1]); from mltune.execution.ray.reaper import main; main()"
 
 
 class Reaper:
-    """Ends marked processes and removes a folder, when told to or when this process is gone.
+    """A process that kills marked processes and removes a folder, on request or when this process is gone.
 
     Args:
-        folder: Where Ray keeps the files of the study; with a private Ray, all files.
+        folder: The folder of the study's files, or, with a private Ray, of all of Ray's files.
 
     Attributes:
-        mark: What a private Ray's processes carry in their environment, as the value of ``MARK``.
+        mark: The value of ``MARK`` in the environment of a private Ray's processes.
     """
 
     def __init__(self, folder: str) -> None:
@@ -42,13 +42,13 @@ class Reaper:
         )
 
     def reap(self) -> None:
-        """Have it done now, and wait for it."""
+        """Request the clean-up now, and wait up to 20 seconds for it."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.communicate(timeout=_REAP_GRACE)
 
 
 def main() -> None:
-    """Wait for the driver's word or end, then do the work."""
+    """Wait until the driver requests the clean-up or is gone, then clean up."""
     driver, mark, folder = sys.argv[2:]
     while os.getppid() == int(driver) and not select.select([sys.stdin], [], [], _LOOK_AROUND)[0]:
         pass
@@ -58,7 +58,7 @@ def main() -> None:
 
 def _end(mark: str, folder: str) -> None:
     for _ in range(_ROUNDS):
-        living = [each for each in psutil.process_iter() if _is_left(each, mark, folder)]
+        living = [process for process in psutil.process_iter() if _is_left(process, mark, folder)]
         if not living:
             return
         for process in living:
@@ -68,7 +68,7 @@ def _end(mark: str, folder: str) -> None:
 
 
 def _is_left(process: psutil.Process, mark: str, folder: str) -> bool:
-    """Whether it has the mark; those of Ray's processes that rename themselves lose it, but write to the folder."""
+    """Return whether a process has the mark or is a renamed process of Ray, which loses it but writes to the folder."""
     with contextlib.suppress(psutil.Error):
         if process.status() == psutil.STATUS_ZOMBIE:
             return False
