@@ -66,13 +66,30 @@ class ExecutorContract:
             if law in self.gaps:
                 request.applymarker(pytest.mark.xfail(reason=self.gaps[law], strict=True))
 
-    @pytest.fixture(scope="class")
-    def started(self) -> Iterator[Executor]:
-        """Yield a started executor, shared by the laws that need no executor of their own."""
-        with pytest.MonkeyPatch.context() as patch, closing(self._make()) as executor:
+    @pytest.fixture(scope="class", autouse=True)
+    @classmethod
+    def _shared(cls) -> Iterator[dict[str, Executor]]:
+        """The executor of the laws that need not start one; it is closed before others are started."""
+        shared: dict[str, Executor] = {}
+        with pytest.MonkeyPatch.context() as patch:
             patch.setenv("MLTUNE_UNSET", "here")
-            executor.start(self._setup())
-            yield executor
+            yield shared
+        for executor in shared.values():
+            executor.close()
+
+    @pytest.fixture
+    def started(self, _shared: dict[str, Executor]) -> Executor:
+        """An executor that has started."""
+        if not _shared:
+            _shared["one"] = self._make()
+            _shared["one"].start(self._setup())
+        return _shared["one"]
+
+    @pytest.fixture
+    def alone(self, _shared: dict[str, Executor]) -> None:
+        """Close the shared executor: two may not find room at once."""
+        while _shared:
+            _shared.popitem()[1].close()
 
     def test_what_the_objective_returns_is_its_outcome(self, started: Executor) -> None:
         """The outcome is the returned number under the study metric's name, or the returned metrics by name."""
@@ -162,7 +179,17 @@ class ExecutorContract:
         assert outcome.how
         assert self._run(started, lambda trial: 1.0) == Returned({"value": 1.0})
 
-    def test_a_trial_that_takes_too_long_is_ended(self, tmp_path: Path) -> None:
+    def test_variables_are_as_the_study_wants_them(self, started: Executor) -> None:
+        """The environment has the variables that the study sets, and lacks those that it unsets."""
+        if started.limits.in_process:
+            pytest.skip("objectives run in the driver's process")
+
+        def read_environment(trial: Trial) -> dict[str, float]:
+            return {"value": float(os.environ["MLTUNE_SET"]), "unset": float("MLTUNE_UNSET" in os.environ)}
+
+        assert self._run(started, read_environment) == Returned({"value": 5.0, "unset": 0.0})
+
+    def test_a_trial_that_takes_too_long_is_ended(self, alone: None, tmp_path: Path) -> None:
         """``trial_timeout`` ends a trial that exceeds it, and no other."""
         if not self._class().limits.ends_trials:
             pytest.skip("the executor cannot end trials")
@@ -179,7 +206,7 @@ class ExecutorContract:
             self._await_end(int(Path(path).read_text()))
             assert self._run(executor, lambda trial: 1.0) == Returned({"value": 1.0})
 
-    def test_closing_ends_what_runs(self, tmp_path: Path) -> None:
+    def test_closing_ends_what_runs(self, alone: None, tmp_path: Path) -> None:
         """Closing ends running trials and their processes; closing twice and waking afterwards do no harm."""
         path = str(tmp_path / "pid")
 
@@ -203,7 +230,7 @@ class ExecutorContract:
         executor.close()
         executor.wake()
 
-    def test_an_objective_that_cannot_be_loaded_is_refused_at_the_start(self, tmp_path: Path) -> None:
+    def test_an_objective_that_cannot_be_loaded_is_refused_at_the_start(self, alone: None, tmp_path: Path) -> None:
         """``start`` raises an ObjectiveError that names what cannot be loaded."""
         with closing(self._make()) as executor, pytest.raises(ObjectiveError, match="no_such_module"):
             executor.start(
@@ -211,16 +238,6 @@ class ExecutorContract:
                     objective=ObjectiveRef("no_such_module", "train", str(tmp_path)), metric="value", environment={}
                 )
             )
-
-    def test_variables_are_as_the_study_wants_them(self, started: Executor) -> None:
-        """The environment has the variables that the study sets, and lacks those that it unsets."""
-        if started.limits.in_process:
-            pytest.skip("objectives run in the driver's process")
-
-        def read_environment(trial: Trial) -> dict[str, float]:
-            return {"value": float(os.environ["MLTUNE_SET"]), "unset": float("MLTUNE_UNSET" in os.environ)}
-
-        assert self._run(started, read_environment) == Returned({"value": 5.0, "unset": 0.0})
 
     def test_more_than_it_can_do_is_refused(self) -> None:
         """Options beyond the executor's declared limits are refused, with one sentence for each limit."""
@@ -239,14 +256,17 @@ class ExecutorContract:
 
     # Helpers
 
-    def _class(self) -> type[Executor]:
-        return self.executor_class or get_executor(self.executor)
+    @classmethod
+    def _class(cls) -> type[Executor]:
+        return cls.executor_class or get_executor(cls.executor)
 
-    def _make(self, **options: Any) -> Executor:
-        executor = self._class()
+    @classmethod
+    def _make(cls, **options: Any) -> Executor:
+        executor = cls._class()
         return executor(ExecutorOptions(n_jobs=min(2, executor.limits.max_jobs or 2), **options))
 
-    def _setup(self, **options: Any) -> WorkerConfig:
+    @classmethod
+    def _setup(cls, **options: Any) -> WorkerConfig:
         objective: Any = ObjectiveRef("mltune.testing._executors", "run_sent", os.getcwd())
         return WorkerConfig(
             objective=objective, metric="value", environment={"MLTUNE_SET": "5", "MLTUNE_UNSET": None}, **options
