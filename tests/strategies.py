@@ -77,7 +77,7 @@ def spaces(draw: st.DrawFn) -> SearchSpace:
 
 
 def _values(draw: st.DrawFn, parameter: Parameter) -> list[Value]:
-    return [parameter.at(u) for u in draw(st.lists(fractions, min_size=1, max_size=3))]
+    return [parameter.from_unit(u) for u in draw(st.lists(fractions, min_size=1, max_size=3))]
 
 
 def _with_when(parameter: Parameter, when: dict[str, list[Value]]) -> Parameter:

@@ -131,7 +131,8 @@ class OptunaEngine(AskTellEngine):
         """
         if n_trials is None:
             return "tpe"
-        counts = [n_trials + 1 if parameter.count is None else parameter.count for parameter in search.space.values()]
+        sizes = [parameter.n_values for parameter in search.space.values()]
+        counts = [n_trials + 1 if size is None else size for size in sizes]
         if math.prod(counts) <= n_trials:
             return "grid"
         simple = not search.space.conditional and search.scheduler.name == "none"
@@ -215,7 +216,7 @@ class _SamplerMirror(_Mirror):
                 if name in self._distributions:
                     point[name] = from_optuna(parameter, _suggest(trial, name, self._distributions[name]))
                 else:
-                    point[name] = parameter.at(rng.random())
+                    point[name] = parameter.from_unit(rng.random())
         return point
 
     def _open(self, number: int, seed: int) -> optuna.Trial:
@@ -327,8 +328,8 @@ def to_distribution(parameter: Parameter) -> BaseDistribution:
             return FloatDistribution(parameter.low, parameter.high, log=parameter.log)
         case Int():
             return IntDistribution(parameter.low, parameter.high, log=parameter.log, step=parameter.step or 1)
-    assert parameter.count is not None
-    return IntDistribution(0, parameter.count - 1)
+    assert parameter.n_values is not None
+    return IntDistribution(0, parameter.n_values - 1)
 
 
 def to_optuna(parameter: Parameter, value: Any) -> Any:

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mltune.space import SearchSpace, Value
-from mltune.space.parameters import Categorical, Parameter
+from mltune.space import Params, SearchSpace
 from mltune.trial import FrozenTrial
 
 _PER_DIMENSION = 10  # minimum number of complete trials per parameter
@@ -29,14 +28,14 @@ def without_influence(complete: Sequence[FrozenTrial], space: SearchSpace) -> li
         complete: COMPLETE trials, the best first.
         space: The search space.
     """
-    names = [name for name, parameter in space.items() if parameter.count != 1]
+    names = [name for name, parameter in space.items() if parameter.n_values != 1]
     if len(names) < 2 or len(complete) < max(_FEWEST, _PER_DIMENSION * len(names)):
         return []
     from scipy.stats import rankdata  # the import takes a second
 
     rng = np.random.default_rng(0)
     chosen = np.sort(rng.choice(len(complete), min(_MOST, len(complete)), replace=False))
-    values = [[_number(space[name], complete[i].params.get(name)) for name in names] for i in chosen]
+    values = [[_unit_of(space, complete[i].params, name) for name in names] for i in chosen]
     X = rankdata(values, axis=0)  # ranks, because the forest computes in single precision
     real, shuffled = _importances(X, np.arange(len(chosen)), rng)
     share = real / max(real.sum(), 1e-12)
@@ -59,10 +58,6 @@ def _importances(
     return mean[:columns], mean[columns:]
 
 
-def _number(parameter: Parameter, value: Value | None) -> float:
-    """Return a value as a number: a choice as its index, and -1 if the parameter is inactive."""
-    if value is None:
-        return -1.0
-    if isinstance(parameter, Categorical):
-        return float(parameter.index(value))
-    return float(value)
+def _unit_of(space: SearchSpace, params: Params, name: str) -> float:
+    """Return where in its range a parameter's value is, or -1 if the parameter is inactive."""
+    return space[name].to_unit(params[name]) if name in params else -1.0

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from mltune.report._influence import without_influence
 from mltune.space import Params, SearchSpace
-from mltune.space.parameters import Categorical, Float, Int, Parameter
+from mltune.space.parameters import Categorical, Float, Int
 from mltune.trial import Direction, FrozenTrial, TrialState, ranked
 
 LISTED = ("grid", "manual")
@@ -94,7 +93,7 @@ def _constant(study: _Study) -> Iterator[str]:
 
 
 def _too_few(study: _Study) -> Iterator[str]:
-    dimensions = sum(parameter.count != 1 for parameter in study.space.values())
+    dimensions = sum(parameter.n_values != 1 for parameter in study.space.values())
     if study.ranked and study.planned < 2 * dimensions:
         yield (
             f"{study.planned} trials are few for {dimensions} parameters: "
@@ -143,7 +142,7 @@ def _good_decades(study: _Study, name: str) -> tuple[float, float] | None:
     if len(study.ranked) < 2 * _FEW or len(values) < _FEW or values[0] <= 0:
         return None
     ratio = parameter.high / parameter.low if parameter.low > 0 else values[-1] / values[0]
-    low_down = _place(parameter, values[len(values) // 2]) <= _NEAR_END
+    low_down = parameter.to_unit(values[len(values) // 2]) <= _NEAR_END
     return (values[0], values[-1]) if low_down and ratio >= _DECADES else None
 
 
@@ -152,26 +151,17 @@ def _on_bound(study: _Study) -> Iterator[str]:
         return
     for name, parameter in study.space.items():
         best = study.ranked[0].params.get(name)
-        few = parameter.count is not None and parameter.count < _FEW_VALUES
+        few = parameter.n_values is not None and parameter.n_values < _FEW_VALUES
         if best is None or few or isinstance(parameter, Categorical) or _good_decades(study, name) is not None:
             continue
-        places = [_place(parameter, value) for value in study.top(name)]
+        places = [parameter.to_unit(value) for value in study.top(name)]
         for end, bound in ((0.0, "low"), (1.0, "high")):
             near = sum(abs(place - end) <= _NEAR_END for place in places)
-            if abs(_place(parameter, float(best)) - end) <= _AT_END and 2 * near > len(places):
+            if abs(parameter.to_unit(best) - end) <= _AT_END and 2 * near > len(places):
                 yield (
                     f"the best value of '{name}', {best:g}, is on the `{bound}` end of its range, "
                     f"and so are most good ones: move `{bound}` further out, if that makes sense"
                 )
-
-
-def _place(parameter: Parameter, value: float) -> float:
-    """Return a value's position in its range, from 0 to 1, on the scale of the search; 0.5 if the ends are equal."""
-    assert isinstance(parameter, Float | Int)
-    low, high, at = float(parameter.low), float(parameter.high), value
-    if parameter.log:
-        low, high, at = math.log(low), math.log(high), math.log(at)
-    return (at - low) / (high - low) if high > low else 0.5
 
 
 def _no_influence(study: _Study) -> Iterator[str]:

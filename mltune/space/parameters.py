@@ -38,7 +38,7 @@ class Parameter:
         """Convert a value to the parameter's type if that loses nothing; otherwise return it as it is."""
         return _plain(value)
 
-    def at(self, u: float) -> Value:
+    def from_unit(self, u: float) -> Value:
         """Return the value at the fraction ``u`` of the range; it is uniform (or log-uniform) if ``u`` is uniform.
 
         Args:
@@ -46,14 +46,31 @@ class Parameter:
         """
         raise NotImplementedError
 
+    def to_unit(self, value: Any) -> float:
+        """Return where in the range a valid value is, from 0 to 1: ``from_unit`` returns that value, up to rounding."""
+        raise NotImplementedError
+
+    def format(self) -> str:
+        """Return a description of the valid values, to be used in a sentence."""
+        raise NotImplementedError
+
     @property
-    def count(self) -> int | None:
+    def n_values(self) -> int | None:
         """The number of values, or None if they cannot be listed."""
         raise NotImplementedError
 
     def grid(self) -> list[Value] | None:
         """Return every value in order, or None if they cannot be listed."""
         raise NotImplementedError
+
+    def at(self, u: float) -> Value:
+        """Return :meth:`from_unit`; its name in the first release, which plugins use."""
+        return self.from_unit(u)
+
+    @property
+    def count(self) -> int | None:
+        """:attr:`n_values`; its name in the first release, which plugins use."""
+        return self.n_values
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data as in a study file, without the arguments that have their default."""
@@ -73,6 +90,22 @@ class _Range(Parameter):
     high: Any
     log: bool
     step: Any
+
+    def to_unit(self, value: Any) -> float:
+        if value in (self.low, self.high):
+            return 0.0 if value == self.low else 1.0
+        low, high = self._unit_ends()
+        if self.log:
+            low, high, value = math.log(low), math.log(high), math.log(value)
+        return float((value - low) / (high - low))
+
+    def format(self) -> str:
+        step = f" in steps of {self.step}" if self.step is not None else ""
+        return f"{'a float' if self.kind == 'float' else 'an int'} from {self.low} to {self.high}{step}"
+
+    def _unit_ends(self) -> tuple[float, float]:
+        """Return the numbers that 0 and 1 stand for."""
+        return self.low, self.high
 
     def _check(self) -> None:
         faults = self._check_numbers() or self._check_range()
@@ -183,21 +216,21 @@ class Float(_Range):
         value = float(min(max(value, self.low), self.high))
         return value if self.step is None else self._on_grid(round((value - self.low) / self.step))
 
-    def at(self, u: float) -> Value:
-        if self.count is not None:
-            return self._on_grid(min(int(u * self.count), self.count - 1))
+    def from_unit(self, u: float) -> Value:
+        if self.n_values is not None:
+            return self._on_grid(min(int(u * self.n_values), self.n_values - 1))
         if self.log and 0 < u < 1:
             return self.snap(math.exp(math.log(self.low) + u * (math.log(self.high) - math.log(self.low))))
         return self.snap(self.low * (1 - u) + self.high * u)
 
     @property
-    def count(self) -> int | None:
+    def n_values(self) -> int | None:
         if self.low == self.high:
             return 1
         return None if self.step is None else round((self.high - self.low) / self.step) + 1
 
     def grid(self) -> list[Value] | None:
-        return None if self.count is None else [self._on_grid(i) for i in range(self.count)]
+        return None if self.n_values is None else [self._on_grid(i) for i in range(self.n_values)]
 
     def _number(self, value: Any) -> float | None:
         if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
@@ -247,18 +280,21 @@ class Int(_Range):
         value = _plain(value)
         return int(value) if isinstance(value, float) and value.is_integer() else value
 
-    def at(self, u: float) -> Value:
+    def from_unit(self, u: float) -> Value:
         if self.log and 0 < u < 1:
-            low, high = math.log(self.low - 0.5), math.log(self.high + 0.5)
+            low, high = map(math.log, self._unit_ends())
             return min(max(round(math.exp(low + u * (high - low))), self.low), self.high)
-        return self._on_grid(min(int(u * self.count), self.count - 1))
+        return self._on_grid(min(int(u * self.n_values), self.n_values - 1))
 
     @property
-    def count(self) -> int:
+    def n_values(self) -> int:
         return (self.high - self.low) // (self.step or 1) + 1
 
     def grid(self) -> list[Value] | None:
         return list(range(self.low, self.high + 1, self.step or 1))
+
+    def _unit_ends(self) -> tuple[float, float]:
+        return (self.low - 0.5, self.high + 0.5) if self.log else (self.low, self.high)
 
     def _number(self, value: Any) -> int | None:
         whole = isinstance(value, Integral) or (isinstance(value, Real) and float(value).is_integer())
@@ -330,11 +366,17 @@ class Categorical(Parameter):
         raise ValueError(f"{value!r} is none of {list(self.choices)}")
 
     @property
-    def count(self) -> int:
+    def n_values(self) -> int:
         return len(self.choices)
 
-    def at(self, u: float) -> Value:
+    def from_unit(self, u: float) -> Value:
         return self.choices[min(int(u * len(self.choices)), len(self.choices) - 1)]
+
+    def to_unit(self, value: Any) -> float:
+        return self.index(value) / max(1, len(self.choices) - 1)
+
+    def format(self) -> str:
+        return f"one of {list(self.choices)}"
 
     def grid(self) -> list[Value] | None:
         return list(self.choices)
@@ -375,15 +417,3 @@ def _freeze_when(parameter: Parameter) -> list[str]:
         return [f"`when.{invalid[0]}` must be a list of values, but got {when[invalid[0]]!r}"]
     _assign(parameter, when={str(parent): tuple(_plain(v) for v in allowed) for parent, allowed in when.items()})
     return []
-
-
-def spell(parameter: Parameter) -> str:
-    """Return a description of a parameter's values, to be used in a sentence."""
-    if isinstance(parameter, Categorical):
-        return f"one of {list(parameter.choices)}"
-    if isinstance(parameter, (Float, Int)):
-        step = f" in steps of {parameter.step}" if parameter.step is not None else ""
-        return (
-            f"{'a float' if isinstance(parameter, Float) else 'an int'} from {parameter.low} to {parameter.high}{step}"
-        )
-    raise TypeError(parameter)

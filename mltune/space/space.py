@@ -15,7 +15,7 @@ from posixpath import normpath
 from typing import Any
 
 from mltune.errors import SpaceError, nearest
-from mltune.space.parameters import KINDS, Categorical, Float, Int, Parameter, Params, Value, same, spell
+from mltune.space.parameters import KINDS, Categorical, Float, Int, Parameter, Params, Value, same
 
 __all__ = ["Categorical", "Float", "Int", "Parameter", "Params", "SearchSpace", "Value", "same"]
 
@@ -105,7 +105,7 @@ class SearchSpace(Mapping[str, Parameter]):
         point: dict[str, Value] = {}
         for (name, parameter), u in zip(self.items(), fractions, strict=True):
             if self.active(name, point):
-                point[name] = parameter.at(u)
+                point[name] = parameter.from_unit(u)
         return point
 
     def sample(self, rng: random.Random) -> dict[str, Value]:
@@ -125,9 +125,9 @@ class SearchSpace(Mapping[str, Parameter]):
                 if name in point:
                     faults.append(f"'{name}' is given, but exists only when {_spell_when(parameter)}")
             elif name not in point:
-                faults.append(f"'{name}' is missing; it must be {spell(parameter)}")
+                faults.append(f"'{name}' is missing; it must be {parameter.format()}")
             elif not parameter.contains(point[name]):
-                faults.append(f"'{name}' must be {spell(parameter)}, but got {point[name]!r}")
+                faults.append(f"'{name}' must be {parameter.format()}, but got {point[name]!r}")
         return faults
 
     def grid(self) -> list[dict[str, Value]]:
@@ -136,11 +136,11 @@ class SearchSpace(Mapping[str, Parameter]):
         Raises:
             SpaceError: A parameter's values cannot be listed, or there are too many points.
         """
-        continuous = [name for name, parameter in self.items() if parameter.count is None]
+        continuous = [name for name, parameter in self.items() if parameter.n_values is None]
         if continuous:
             raise SpaceError(
                 [
-                    f"`grid` needs a Categorical, Int or Float with `step`, but '{name}' is {spell(self[name])}: "
+                    f"`grid` needs a Categorical, Int or Float with `step`, but '{name}' is {self[name].format()}: "
                     f"give it a `step` or choose another algorithm"
                     for name in continuous
                 ]
@@ -148,7 +148,7 @@ class SearchSpace(Mapping[str, Parameter]):
         points: list[dict[str, Value]] = [{}]
         for name, parameter in self.items():
             active = sum(self.active(name, point) for point in points)
-            if len(points) + active * ((parameter.count or 1) - 1) > _MAX_GRID:
+            if len(points) + active * ((parameter.n_values or 1) - 1) > _MAX_GRID:
                 raise SpaceError(f"the grid must have at most {_MAX_GRID:,} points, but with '{name}' it has more")
             values = parameter.grid() or []
             points = list(itertools.chain.from_iterable(self._extend(point, name, values) for point in points))
@@ -190,7 +190,7 @@ def _when_faults(name: str, parameters: Mapping[str, Parameter], given: set[str]
             impossible = [v for v in allowed if not parameters[parent].contains(v)]
             faults += [
                 f"space.{name}: `when.{parent}` must hold values of '{parent}' "
-                f"({spell(parameters[parent])}), but got {value!r}"
+                f"({parameters[parent].format()}), but got {value!r}"
                 for value in impossible
             ]
     return faults

@@ -31,7 +31,7 @@ class TemplateEngine(AskTellEngine):
         for name, parameter in space.items():
             if space.active(name, point):
                 fresh = rng.random() < self._options["fresh"] or name not in best
-                point[name] = parameter.at(rng.random()) if fresh else best[name]
+                point[name] = parameter.from_unit(rng.random()) if fresh else best[name]
         return point
 
     def tell(self, trial: FrozenTrial) -> None:

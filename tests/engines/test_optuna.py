@@ -66,7 +66,7 @@ def ended(number: int, value: float | None, *, reports: tuple[float, ...] = (), 
 
 @given(parameters, fractions)
 def test_values_go_there_and_back(parameter: Parameter, u: float) -> None:
-    value = parameter.at(u)
+    value = parameter.from_unit(u)
     distribution = to_distribution(parameter)
     internal = distribution.to_internal_repr(to_optuna(parameter, value))
     assert distribution._contains(internal)

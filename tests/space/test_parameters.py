@@ -30,26 +30,48 @@ from tests.strategies import (
 
 @given(parameters, fractions)
 def test_every_fraction_gives_a_value_inside(parameter: Parameter, u: float) -> None:
-    assert parameter.contains(parameter.at(u))
+    assert parameter.contains(parameter.from_unit(u))
 
 
 @given(st.one_of(free_floats(), log_floats(), stepped_floats(), ints(), log_ints()))
 def test_the_fractions_0_and_1_give_the_ends(parameter: Float | Int) -> None:
-    assert same(parameter.at(0.0), parameter.low)
-    assert same(parameter.at(1.0), parameter.high)
+    assert same(parameter.from_unit(0.0), parameter.low)
+    assert same(parameter.from_unit(1.0), parameter.high)
+
+
+@given(parameters, fractions)
+def test_to_unit_is_the_inverse_of_from_unit(parameter: Parameter, u: float) -> None:
+    value = parameter.from_unit(u)
+    assume(parameter.n_values is None or parameter.n_values <= 10**6)
+    place = parameter.to_unit(value)
+    assert 0.0 <= place <= 1.0
+    if parameter.n_values is not None:
+        assert same(parameter.from_unit(place), value)
+    else:
+        assert isinstance(parameter, Float)
+        width = 0.0 if parameter.log else parameter.high - parameter.low
+        assert parameter.from_unit(place) == pytest.approx(value, rel=1e-6, abs=1e-9 * width)
+
+
+@given(st.one_of(free_floats(), log_floats(), stepped_floats(), ints(), log_ints()))
+def test_the_ends_are_at_0_and_1(parameter: Float | Int) -> None:
+    assume(parameter.low < parameter.high)
+    assert (parameter.to_unit(parameter.low), parameter.to_unit(parameter.high)) == (0.0, 1.0)
 
 
 @given(log_floats(), fractions)
 def test_log_floats_are_uniform_in_the_logarithm(parameter: Float, u: float) -> None:
     low, high = math.log(parameter.low), math.log(parameter.high)
-    assert math.log(float(str(parameter.at(u)))) == pytest.approx(low + u * (high - low), abs=1e-9 * (1 + abs(low)))
+    assert math.log(float(str(parameter.from_unit(u)))) == pytest.approx(
+        low + u * (high - low), abs=1e-9 * (1 + abs(low))
+    )
 
 
 @given(st.one_of(stepped_floats(), categoricals))
 def test_the_grid_lists_what_is_contained_in_order_and_once(parameter: Float | Categorical) -> None:
     grid = parameter.grid()
     assert grid is not None
-    assert len(grid) == parameter.count == len({repr(value) for value in grid})
+    assert len(grid) == parameter.n_values == len({repr(value) for value in grid})
     assert all(parameter.contains(value) for value in grid)
     if isinstance(parameter, Float):
         assert all(isinstance(value, float) for value in grid)
@@ -59,12 +81,12 @@ def test_the_grid_lists_what_is_contained_in_order_and_once(parameter: Float | C
 
 @given(stepped_floats(), fractions)
 def test_stepped_floats_are_the_decimals_that_people_write(parameter: Float, u: float) -> None:
-    assert len(repr(parameter.at(u))) <= 12
+    assert len(repr(parameter.from_unit(u))) <= 12
 
 
 @given(parameters, fractions)
 def test_what_is_contained_is_read_as_it_is(parameter: Parameter, u: float) -> None:
-    value = parameter.at(u)
+    value = parameter.from_unit(u)
     assert same(parameter.coerce(value), value)
 
 

@@ -40,7 +40,7 @@ class Sound(Engine):
         for name, parameter in self.search.space.items():
             if self.search.space.active(name, point):
                 fresh = rng.random() < 0.3 or name not in best
-                point[name] = parameter.at(rng.random()) if fresh else best[name]
+                point[name] = parameter.from_unit(rng.random()) if fresh else best[name]
         return point
 
     def tell(self, trial: FrozenTrial) -> None:
@@ -66,7 +66,7 @@ class TestSound(EngineContract):
 
 class InactiveParameters(Sound):
     def ask(self, number: int, seed: int) -> dict[str, Value]:
-        return {name: parameter.at(0.3) for name, parameter in self.search.space.items()}
+        return {name: parameter.from_unit(0.3) for name, parameter in self.search.space.items()}
 
 
 class NumpyValues(Sound):
@@ -100,7 +100,7 @@ class ChoicesByEquality(Sound):
 
 class NoOnePointSpaces(Sound):
     def ask(self, number: int, seed: int) -> dict[str, Value]:
-        if all(parameter.count == 1 for parameter in self.search.space.values()):
+        if all(parameter.n_values == 1 for parameter in self.search.space.values()):
             raise ValueError("low must be below high")
         return super().ask(number, seed)
 
