@@ -15,6 +15,7 @@ from mltune.trial import Direction, FrozenTrial, Reason, Trial, TrialState
 if TYPE_CHECKING:
     from mltune.api import list_studies, load_study, resume, tune
     from mltune.driver.events import Callback
+    from mltune.driver.state import StudyState
     from mltune.study import Study, StudyResult, StudySummary
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "StudyFailedError",
     "StudyInterrupted",
     "StudyResult",
+    "StudyState",
     "StudySummary",
     "Trial",
     "TrialPruned",
@@ -46,6 +48,7 @@ _LAZY = {  # they import mlflow
     "Callback": "driver.events",
     "Study": "study",
     "StudyResult": "study",
+    "StudyState": "driver.state",
     "StudySummary": "study",
     "list_studies": "api",
     "load_study": "api",

@@ -4,7 +4,7 @@ MltuneError
 ├── RequestError (ValueError)              the request is wrong; nothing was created    exit code 2
 │   ├── SpaceError                         the search space or a point in it is invalid
 │   ├── ObjectiveError                     the objective cannot be imported or sent to a worker
-│   ├── MissingPackageError (ImportError)  an engine or algorithm needs a package
+│   ├── MissingPackageError (ImportError)  an engine, executor or algorithm needs a package
 │   └── StoreUnavailableError              the tracking server does not answer
 ├── StudyFailedError (RuntimeError)        the study ran and failed                     exit code 1
 └── TrialPruned                            raised inside an objective by ``trial.report``

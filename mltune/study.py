@@ -11,6 +11,7 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+from mltune._util.redaction import redact
 from mltune.config import StudyConfig, read_yaml, validate
 from mltune.errors import RequestError
 from mltune.text import format_counts
@@ -91,7 +92,7 @@ class Study:
         """Its page in MLflow, or None if the store is no server."""
         if not self.store.uri.startswith(("http://", "https://")):
             return None
-        return f"{self.store.uri.rstrip('/')}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
+        return f"{redact(self.store.uri).rstrip('/')}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
 
     def to_dataframe(self) -> pd.DataFrame:
         """One row per trial: number, state, value, ``params.*``, ``metrics.*``, duration in seconds, run_id."""

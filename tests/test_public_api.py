@@ -28,6 +28,7 @@ def test_the_public_names() -> None:
         "StudyFailedError",
         "StudyInterrupted",
         "StudyResult",
+        "StudyState",
         "StudySummary",
         "Trial",
         "TrialPruned",

@@ -11,6 +11,7 @@ from mlflow.exceptions import MlflowException
 from mltune._util.redaction import cause, redact
 from mltune._util.signals import Stop
 from mltune.driver import champion
+from mltune.driver.events import CallbackError
 from mltune.driver.session import OpenStudy, Session
 from mltune.driver.state import StudyState
 from mltune.errors import RequestError, StudyFailedError, StudyInterrupted
@@ -33,17 +34,19 @@ def closing_runs(session: Session) -> Iterator[None]:
     try:
         yield
     except BaseException as raised:
-        error = _root_cause(raised, session.signals.received)
+        error = _root_cause(raised.error if isinstance(raised, CallbackError) else raised, session.signals.received)
         written = _close_early(session, error)
         if isinstance(error, Stop):
             remedy = session.request.resume_command(session.run_id)
             raise StudyInterrupted(error.signum, session.run_id or None, remedy) from None
+        if isinstance(raised, CallbackError):
+            raise error from error.__cause__
         failure = _failure(session, error, written=written)
         if failure is None:
             raise
         if session.study is not None:
             failure.study = as_study(session, session.study, TrialState.FAILED, failure.reason)
-        raise failure from (cause(error) if failure is not error else error.__cause__)
+        raise failure from _cause_of(failure, error)
     session.tracker.close(session.request.config.store_timeout)
 
 
@@ -133,6 +136,12 @@ def _close_early(session: Session, error: BaseException) -> bool:
 def _root_cause(error: BaseException, signum: int | None) -> BaseException:
     """What ended a study: if a signal came, it came to the executor's processes, too."""
     return Stop(signum) if isinstance(error, ExecutorLostError) and signum is not None else error
+
+
+def _cause_of(failure: StudyFailedError, error: BaseException) -> BaseException | None:
+    if failure is error:
+        return error.__cause__
+    return None if isinstance(error, LeaseLostError) else cause(error)
 
 
 def _failure(session: Session, error: BaseException, *, written: bool) -> StudyFailedError | None:

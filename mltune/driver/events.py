@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from mltune.driver.state import StudyState
 from mltune.study import Study
@@ -38,36 +38,62 @@ class Callback:
         """The parent run is closed; ``result`` is None if the study failed or was interrupted."""
 
 
+class CallbackError(Exception):
+    """A callback of the user's raised ``error``; the study ends with it as it is."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 class Callbacks(Callback):
-    """Several callbacks as one, told in their order."""
+    """Several callbacks as one, called in order."""
 
     def __init__(self, callbacks: Sequence[Callback]) -> None:
         self._callbacks = callbacks
 
     def on_study_start(self, study: StudyState, notes: Sequence[str]) -> None:
-        for callback in self._callbacks:
-            callback.on_study_start(study, notes)
+        self._call(lambda callback: callback.on_study_start(study, notes))
 
     def on_trial_start(self, study: StudyState, trial: FrozenTrial) -> None:
-        for callback in self._callbacks:
-            callback.on_trial_start(study, trial)
+        self._call(lambda callback: callback.on_trial_start(study, trial))
 
     def on_trial_end(self, study: StudyState, trial: FrozenTrial) -> None:
-        for callback in self._callbacks:
-            callback.on_trial_end(study, trial)
+        self._call(lambda callback: callback.on_trial_end(study, trial))
 
     def on_new_best(self, study: StudyState, trial: FrozenTrial) -> None:
-        for callback in self._callbacks:
-            callback.on_new_best(study, trial)
+        self._call(lambda callback: callback.on_new_best(study, trial))
 
     def on_note(self, text: str) -> None:
-        for callback in self._callbacks:
-            callback.on_note(text)
+        self._call(lambda callback: callback.on_note(text))
 
     def on_tick(self, study: StudyState) -> None:
-        for callback in self._callbacks:
-            callback.on_tick(study)
+        self._call(lambda callback: callback.on_tick(study))
 
     def on_study_end(self, study: StudyState, result: Study | None) -> None:
+        self._call(lambda callback: callback.on_study_end(study, result))
+
+    def _call(self, call: Callable[[Callback], None]) -> None:
+        """Call all callbacks, then raise the first error of them.
+
+        Raises:
+            CallbackError: One of them raised.
+        """
+        errors: list[CallbackError] = []
         for callback in self._callbacks:
-            callback.on_study_end(study, result)
+            try:
+                call(callback)
+            except CallbackError as error:
+                errors.append(error)
+            except Exception as error:
+                errors.append(CallbackError(error))
+        if errors:
+            raise errors[0]
+
+
+def notify(callback: Callback, text: str) -> None:
+    """Pass a note to a callback outside of a session; what the user's own raises is raised as it is."""
+    try:
+        callback.on_note(text)
+    except CallbackError as error:
+        raise error.error from error.error.__cause__

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
+from mltune._util.redaction import redact
 from mltune._util.timing import Stopwatch
 from mltune.driver.attempts import Attempts
 from mltune.driver.events import Callbacks
@@ -36,7 +37,7 @@ def open_study(session: Session, clock: Stopwatch) -> OpenStudy:
         session.do(lambda: tracker.start_study(tags, study_yaml))
         clock.start()  # making its run is no part of a study's time
     else:
-        attempts = _take_over(session, past)
+        attempts = _take_over(session, past, clock)
         session.do(lambda: tracker.resume_study(tags, study_yaml))
         _restore_best(session, past, attempts)
     state = StudyState(
@@ -45,7 +46,7 @@ def open_study(session: Session, clock: Stopwatch) -> OpenStudy:
         clock,
         run_id=tracker.run_id,
         experiment_id=tracker.experiment_id,
-        tracking_uri=session.store.uri,
+        tracking_uri=redact(session.store.uri),
     )
     page = StudyPage(tracker, session.store, session.request, state, session.timing)
     loop = Loop(
@@ -74,7 +75,7 @@ def _tags(session: Session, study_yaml: str) -> dict[str, str]:
     } | ({"folder": objective.folder} if isinstance(objective, ObjectiveRef) else {})
 
 
-def _take_over(session: Session, past: StudyRecord) -> Attempts:
+def _take_over(session: Session, past: StudyRecord, clock: Stopwatch) -> Attempts:
     """Make the study ours, finish what its last driver had begun to write, and replay it; return its attempts."""
     client, study = session.store.client, past.run_id
     config = session.request.config
@@ -84,6 +85,7 @@ def _take_over(session: Session, past: StudyRecord) -> Attempts:
         session.tracker.take_study(study, TrackingCost.from_tags(past.tags).size)
 
     session.do(take)
+    clock.start()
     last_heard = past.lease.renewed if past.lease is not None else 0.0
     session.do(lambda: reconcile.reconcile(client, study, last_heard))
     record = session.do(lambda: reader.read_study(client, study))

@@ -105,30 +105,34 @@ def resolve(config: StudyConfig) -> Resolved:
 
 
 class _Problems:
-    """Gathers what is wrong with a request."""
+    """Collects what is wrong with a request."""
 
     def __init__(self) -> None:
-        self._errors: list[str] = []
-        self._only_packages = True
+        self._problems: list[RequestError] = []
 
     def __enter__(self) -> None:
-        """Within the block a RequestError is one more problem, and ends the block."""
+        """Add a RequestError that the block raises, and end the block."""
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
         if not isinstance(error, RequestError):
             return False
-        self._errors += [each for each in error.faults if each not in self._errors]
-        self._only_packages &= isinstance(error, MissingPackageError)
+        self._problems.append(error)
         return True
 
-    def add(self, *errors: str) -> None:
-        self._errors += errors
-        self._only_packages &= not errors
+    def add(self, *sentences: str) -> None:
+        """Add problems."""
+        if sentences:
+            self._problems.append(RequestError(sentences))
 
     def check(self) -> None:
-        """Raise if there was a problem."""
-        if self._errors:
-            raise (MissingPackageError if self._only_packages else RequestError)(self._errors)
+        """Raise if there was a problem: a single one as it was raised."""
+        if not self._problems:
+            return
+        if len(self._problems) == 1:
+            raise self._problems[0]
+        only_packages = all(isinstance(problem, MissingPackageError) for problem in self._problems)
+        sentences = dict.fromkeys(fault for problem in self._problems for fault in problem.faults)
+        raise (MissingPackageError if only_packages else RequestError)(list(sentences))
 
 
 def _search(config: StudyConfig, seed: int) -> Search:
@@ -145,8 +149,8 @@ def _search(config: StudyConfig, seed: int) -> Search:
 def _executor(config: StudyConfig, problems: _Problems) -> tuple[str, type[Executor]] | None:
     """The executor that the study names or its engine implies, checked; None if it cannot be had."""
     name = config.named_executor
-    if name != "inline" and config.isolation == "none":
-        problems.add(f"`isolation: none` means executor inline, but got executor {name}: drop `isolation`")
+    if config.isolation is not None and name is not None and (config.isolation == "none") != (name == "inline"):
+        problems.add(f"`isolation: {config.isolation}` contradicts executor {name}: drop `isolation`")
     name = name or implied_executor(config.engine)
     if name is None:
         return None

@@ -11,7 +11,7 @@ from typing import Any
 
 from mltune.config import StudyConfig, read_yaml, validate
 from mltune.driver.attempts import Attempts
-from mltune.driver.events import Callback
+from mltune.driver.events import Callback, notify
 from mltune.driver.request import Resolved, StudyRequest, implied_executor, resolve
 from mltune.driver.run import run_session
 from mltune.errors import RequestError
@@ -59,7 +59,7 @@ def resume_study(
     study = resolve(config)
     config = study.config
     if (finished := _finished(record, config)) is not None:
-        callback.on_note(f"study {run_id} is finished and was left as it is: {finished}")
+        notify(callback, f"study {run_id} is finished and was left as it is: {finished}")
         return from_record(record, store, config)
     where = [folder, record.tags.get("folder"), "."]
     found = _objective(objective or config.objective, study, [Path(each) for each in where if each is not None])
@@ -138,11 +138,7 @@ def _kept(before: StudyConfig, file: StudyConfig, changes: Mapping[str, Any]) ->
                 f"`{key}` must stay as the study has it, '{getattr(before, key)}', but the study file says "
                 f"'{getattr(file, key)}': begin a new study with `mltune run`"
             )
-    keys = [
-        key
-        for key in ("algorithm", "scheduler", "engine", "executor", "n_trials", "seed")
-        if key in file.model_fields_set
-    ]
+    keys = [key for key in ("algorithm", "scheduler", "engine", "n_trials", "seed") if key in file.model_fields_set]
     other = [key for key in keys if key not in changes and str(getattr(file, key)) != str(getattr(before, key))]
     other = [key for key in other if str(getattr(file, key)) not in ("auto", "None")]
     kept = [f"{key} stays {getattr(before, key)}, though the study file says {getattr(file, key)}" for key in other]

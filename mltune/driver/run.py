@@ -9,7 +9,7 @@ from mltune._util import timing
 from mltune._util.signals import Signals, Stop
 from mltune._util.timing import Stopwatch
 from mltune.driver import closing, opening
-from mltune.driver.events import Callback
+from mltune.driver.events import Callback, CallbackError
 from mltune.driver.request import StudyRequest, executor_options
 from mltune.driver.session import Session
 from mltune.errors import StudyInterrupted
@@ -50,7 +50,6 @@ def run_session(request: StudyRequest, callback: Callback) -> Study:
             timing=timing.TIMING,
             notes=[*request.notes, *request.study.notes],
         )
-        result: Study | None = None
         try:
             with closing.closing_runs(session):
                 study = session.study = opening.open_study(session, clock)
@@ -58,10 +57,20 @@ def run_session(request: StudyRequest, callback: Callback) -> Study:
                 study.loop.run()
                 signals.check()
                 result = closing.conclude(session, study)
-        finally:
-            if session.study is not None:
-                callback.on_study_end(session.study.state, result)
+        except BaseException:
+            with contextlib.suppress(CallbackError):  # the study's own error is the one to see
+                _notify_end(session, None)
+            raise
+        try:
+            _notify_end(session, result)
+        except CallbackError as error:
+            raise error.error from error.error.__cause__
         return result
+
+
+def _notify_end(session: Session, result: Study | None) -> None:
+    if session.study is not None:
+        session.callback.on_study_end(session.study.state, result)
 
 
 def _retries(executor: Executor) -> contextlib.AbstractContextManager[Mapping[str, str | None]]:

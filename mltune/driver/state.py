@@ -84,7 +84,7 @@ class StudyState:
         self._next = 0
         self._failures: list[TrialState] = []  # the states of this session's trials, until one of them succeeds
         self._has_succeeded = False
-        self._done_before = self.done
+        self._done_before, self._opened = self.done, clock.session
 
     @property
     def done(self) -> int:
@@ -100,7 +100,7 @@ class StudyState:
     def per_second(self) -> float | None:
         """Trials a second in this session, or None before the first one has ended."""
         ended = self.done - self._done_before
-        return ended / max(self.clock.session, 1e-6) if ended else None
+        return ended / max(self.clock.session - self._opened, 1e-6) if ended else None
 
     @property
     def left(self) -> float | None:

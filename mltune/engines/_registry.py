@@ -39,9 +39,25 @@ class EngineInfo:
     schedulers: tuple[str, ...] = ()
 
 
+_FORMER = {"run": "a loop of its own", "rebuild": "a rebuild(), which is replay() now"}
+
+
 def get_engine(name: str) -> type[Engine]:
-    """Import and return the engine class of that name; raise as :meth:`mltune.plugins.Registry.get` does."""
-    return ENGINES.get(name)
+    """Import the engine of that name.
+
+    Raises:
+        MissingPackageError: It needs a package that is not installed.
+        RequestError: It is unknown, broken, or written for an earlier contract.
+    """
+    engine = ENGINES.get(name)
+    former = [what for method, what in _FORMER.items() if hasattr(engine, method)]
+    if not isinstance(engine.executor, str):
+        former.append("an executor() that is no name")
+    if former:
+        raise RequestError(
+            f"engine '{name}' must keep today's contract, but it has {' and '.join(former)}: see mltune.engines.Engine"
+        )
+    return engine
 
 
 def create_engine(name: str, search: Search, n_trials: int | None = None) -> Engine:

@@ -126,7 +126,7 @@ class _Panel(_Lines):
 
 def _format_pace(study: StudyState) -> str:
     """Return the running trials, their rate, and the elapsed and remaining time as text."""
-    running = sorted(study.running)
+    running = sorted(each.trial.number for each in list(study.running.values()) if each.trial.run_id is not None)
     parts = [f"running {', '.join(map(str, running[:8]))}{', …' if len(running) > 8 else ''}"] if running else []
     if (rate := study.per_second) is not None:
         parts.append(f"{rate:.1f} trials/s" if rate >= 1 else f"{60 * rate:.1f} trials/min")

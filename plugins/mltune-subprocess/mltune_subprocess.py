@@ -11,6 +11,7 @@ import time
 from multiprocessing.connection import Connection, wait
 from typing import Any, ClassVar
 
+from mltune.errors import ObjectiveError
 from mltune.execution import Executor, ExecutorOptions, Limits
 from mltune.messages import Decision, Died, Ended, Message, Reported, Task, TimedOut, WorkerConfig
 
@@ -29,11 +30,19 @@ class SubprocessExecutor(Executor):
         self._woken, self._waker = socket.socketpair()
         self._waker.setblocking(False)
 
+    @classmethod
+    def errors(cls, options: ExecutorOptions) -> list[str]:
+        memory = "`trial_memory` is not enforced by executor subprocess: use executor local, or drop it"
+        return [memory] if options.trial_memory is not None else []
+
     def start(self, setup: WorkerConfig) -> None:
         """Load the objective once in a process of its own, to refuse it before anything is recorded."""
         self._setup = setup
         probe = _Process(setup, None)
-        refusal = probe.connection.recv()
+        try:
+            refusal = probe.connection.recv()
+        except (EOFError, OSError):
+            refusal = ObjectiveError("the objective must load in a process of its own, but the process died over it")
         probe.end()
         if refusal is not None:
             raise refusal
@@ -60,7 +69,8 @@ class SubprocessExecutor(Executor):
             self._waker.send(b"\0")
 
     def answer(self, number: int, decision: Decision) -> None:
-        self._processes[number].connection.send(decision)
+        with contextlib.suppress(ConnectionError):  # it died; reading from it will say so
+            self._processes[number].connection.send(decision)
 
     def close(self) -> None:
         for process in self._processes.values():
@@ -77,13 +87,15 @@ class SubprocessExecutor(Executor):
             message = process.connection.recv()
         except (EOFError, OSError):
             message = Ended(number, Died(f"the process exited with status {process.end()}"))
+        if message is None:  # the objective is loaded, and begins
+            process.began = time.monotonic()
         if isinstance(message, Ended):
             self._processes.pop(number).end()
         return message  # type: ignore[no-any-return]
 
     def _overdue(self, number: int, process: _Process) -> Message | None:
         timeout = self.options.trial_timeout
-        if timeout is None or time.monotonic() - process.started < timeout:
+        if timeout is None or process.began is None or time.monotonic() - process.began < timeout:
             return None
         self._processes.pop(number).end()
         return Ended(number, TimedOut())
@@ -100,7 +112,7 @@ class _Process:
                 command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
             )
         self.connection = Connection(ours.detach())
-        self.started = time.monotonic()
+        self.began: float | None = None
         self.connection.send((setup, task))
 
     def end(self) -> int:
@@ -115,7 +127,6 @@ class _Process:
 
 def serve(fd: int) -> None:
     """Run one trial in this process; without one, only load the objective and say what is wrong with it."""
-    from mltune.errors import ObjectiveError
     from mltune.worker.main import load_runner
 
     channel = Connection(fd)
@@ -130,4 +141,6 @@ def serve(fd: int) -> None:
     except ObjectiveError as error:
         channel.send(error if task is None else Ended(task.number, Died(str(error))))
         return
-    channel.send(None if task is None else runner.run(task))
+    channel.send(None)
+    if task is not None:
+        channel.send(runner.run(task))

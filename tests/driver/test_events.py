@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 import mltune
-from mltune import Callback, FrozenTrial, RequestError, StudyFailedError, TrialState
-from mltune.driver.state import StudyState
-from mltune.study import StudyResult
+from mltune import Callback, FrozenTrial, RequestError, Study, StudyFailedError, StudyState, TrialState
 
 SPACE = {"x": mltune.Float(0.0, 1.0)}
 
@@ -35,11 +34,11 @@ class Notes(Callback):
         assert study.best is trial
         self.heard.append(("best", trial.number))
 
-    def on_study_end(self, study: StudyState, result: StudyResult | None) -> None:
+    def on_study_end(self, study: StudyState, result: Study | None) -> None:
         self.heard.append(("study ends", study.run_id, result))
 
 
-def tune(objective: Any, *callbacks: Callback, **arguments: Any) -> StudyResult:
+def tune(objective: Any, *callbacks: Callback, **arguments: Any) -> Study:
     defaults = {"direction": "minimize", "algorithm": "random", "n_trials": 3, "seed": 1, "executor": "inline"}
     return mltune.tune(objective, SPACE, **defaults | arguments, callbacks=callbacks, quiet=True)  # type: ignore[arg-type]
 
@@ -104,3 +103,30 @@ def test_a_resumed_study_tells_what_is_finished(client: MlflowClient) -> None:
     notes = Notes()
     mltune.resume(study, lambda trial: trial.params["x"], n_trials=4, callbacks=[notes], quiet=True)
     assert notes.heard[:2] == [("study starts", 3), ("starts", 3)]
+
+
+def test_an_error_of_mlflows_in_a_callback_is_not_the_stores(client: MlflowClient) -> None:
+    class Breaks(Callback):
+        def on_new_best(self, study: StudyState, trial: FrozenTrial) -> None:
+            raise MlflowException("a callback's own call")
+
+    with pytest.raises(MlflowException, match="a callback's own call"):
+        tune(lambda trial: 1.0, Breaks())
+
+
+def test_each_callback_hears_the_end_whatever_another_one_raises(client: MlflowClient) -> None:
+    class Breaks(Callback):
+        def on_study_end(self, study: StudyState, result: Study | None) -> None:
+            raise LookupError("at the end")
+
+    notes = Notes()
+    with pytest.raises(LookupError, match="at the end"):
+        tune(lambda trial: 1.0, Breaks(), notes)
+    assert notes.heard[-1][0] == "study ends"
+
+    def fails(trial: mltune.Trial) -> float:
+        raise ValueError("no")
+
+    with pytest.raises(StudyFailedError):
+        tune(fails, Breaks(), notes)
+    assert (notes.heard[-1][0], notes.heard[-1][2]) == ("study ends", None)

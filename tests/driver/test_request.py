@@ -83,7 +83,10 @@ def test_engine_ray_implies_executor_ray() -> None:
 
 def test_an_earlier_key_that_contradicts_the_executor() -> None:
     assert errors(isolation="none", executor="local") == [
-        "`isolation: none` means executor inline, but got executor local: drop `isolation`"
+        "`isolation: none` contradicts executor local: drop `isolation`"
+    ]
+    assert errors(isolation="process", executor="inline") == [
+        "`isolation: process` contradicts executor inline: drop `isolation`"
     ]
 
 

@@ -135,6 +135,24 @@ def test_no_sentence_tells_to_install_the_strangers_package(monkeypatch: pytest.
     assert "pip install" not in faults("optuna", search())[0]
 
 
+class Looping(AskTellEngine):
+    """An engine of the first release, with a loop of its own."""
+
+    def run(self, driver: Any) -> None:
+        """Never called."""
+
+    def executor(self, *arguments: Any) -> Any:  # type: ignore[override]
+        """Was who runs the trials."""
+
+
+def test_an_engine_of_an_earlier_contract_is_refused(plugins: list[EntryPoint]) -> None:
+    plugins.append(plugin("looping", f"{HERE}:Looping"))
+    assert faults("looping", search()) == [
+        "engine 'looping' must keep today's contract, but it has a loop of its own and an executor() that is no name: "
+        "see mltune.engines.Engine"
+    ]
+
+
 # All faults at once
 
 
