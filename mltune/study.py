@@ -113,11 +113,8 @@ class Study:
         Raises:
             RequestError: No trial is COMPLETE, or the best one logged no model.
         """
-        client, best = self.store.client, self.best_trial
-        model_id = best.model_id or registry.find_model(client, str(best.run_id))
-        if model_id is None:
-            raise RequestError(no_model(best))
-        return mlflow.pyfunc.load_model(_download(client, model_id))
+        client = self.store.client
+        return mlflow.pyfunc.load_model(_download(client, model_of(client, self.best_trial)))
 
 
 StudyResult = Study
@@ -152,7 +149,7 @@ def read_study(store: Store, run_id: str) -> Study:
         RequestError: There is no such run, or it is no study.
     """
     record = reader.read_study(store.client, run_id)
-    return from_record(record, store, _read_config(store.client, run_id))
+    return from_record(record, store, read_config(store.client, run_id))
 
 
 def from_record(record: StudyRecord, store: Store, config: StudyConfig | None) -> Study:
@@ -204,12 +201,22 @@ def list_studies(store: Store, experiment: str | None = None) -> list[StudySumma
     ]
 
 
-def no_model(trial: FrozenTrial) -> str:
-    """Why there is no model to load or to register."""
-    return f"the best trial must have logged a model, but trial {trial.number} has none: call trial.log_model in it"
+def model_of(client: MlflowClient, best: FrozenTrial) -> str:
+    """Return the id of the last model that the best trial logged.
+
+    Raises:
+        RequestError: It logged none.
+    """
+    model_id = best.model_id or registry.find_model(client, str(best.run_id))
+    if model_id is None:
+        raise RequestError(
+            f"the best trial must have logged a model, but trial {best.number} has none: call trial.log_model in it"
+        )
+    return model_id
 
 
-def _read_config(client: MlflowClient, run_id: str) -> StudyConfig | None:
+def read_config(client: MlflowClient, run_id: str) -> StudyConfig | None:
+    """Read the study file of a study, or return None if it cannot be read."""
     try:
         return validate(read_yaml(reader.read_study_file(client, run_id), f"study.yaml of run {run_id}"))
     except RequestError:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from mlflow.entities.model_registry import ModelVersion
 
 from mltune.driver.session import Session
-from mltune.errors import RequestError
-from mltune.study import no_model
+from mltune.study import model_of
 from mltune.tracking import proof, registry
 from mltune.tracking.registry import Registration
 from mltune.trial import FrozenTrial
@@ -32,9 +31,7 @@ def register(session: Session, name: str, best: FrozenTrial) -> Registration:
 
 def _add_version(session: Session, name: str, best: FrozenTrial) -> ModelVersion:
     client, config = session.store.client, session.request.config
-    model_id = best.model_id or registry.find_model(client, str(best.run_id))
-    if model_id is None:
-        raise RequestError(no_model(best))
+    model_id = model_of(client, best)
     return registry.add_version(
         client, name, best, model_id, study=session.run_id, metric=config.metric, direction=config.direction
     )

@@ -9,12 +9,11 @@ from typing import Any
 
 from mlflow import MlflowClient
 
-from mltune.config import read_yaml, validate
-from mltune.errors import RequestError
 from mltune.report._importance import importances
 from mltune.report._lint import LISTED, lint
 from mltune.space import Params, SearchSpace
 from mltune.space.parameters import Categorical, Float, Parameter
+from mltune.study import read_config
 from mltune.tracking import reader
 from mltune.tracking.reader import StudyRecord
 from mltune.trial import Direction, FrozenTrial, TrialState, ranked
@@ -97,9 +96,8 @@ def read_view(client: MlflowClient, run_id: str, *, reports: bool = True, known:
         trials = [replace(trial, reports=cached.get(trial.run_id, {})) for trial in trials]
         read = reader.read_reports(client, record, [trial for trial in trials if trial.run_id not in cached])
         trials = sorted([*(trial for trial in trials if trial.run_id in cached), *read], key=lambda trial: trial.number)
-    try:
-        config = validate(read_yaml(reader.read_study_file(client, run_id), f"study.yaml of run {run_id}"))
-    except RequestError:
+    config = read_config(client, run_id)
+    if config is None:
         return View(record=record, trials=trials, space=seen_space(trials))
     return View(
         record=record,

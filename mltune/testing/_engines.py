@@ -38,6 +38,7 @@ from mltune.testing._examples import (
     rich_space,
     sometimes_bad,
 )
+from mltune.testing._gaps import Gaps
 from mltune.trial import Direction, FrozenTrial, TrialState
 
 _N = 16  # trials: more than the start-up trials of most algorithms
@@ -45,7 +46,7 @@ _MANY = 24  # trials if each value of a small range must occur: a random draw mi
 _BIG_SEED = 2**63 - 1
 
 
-class EngineContract:
+class EngineContract(Gaps):
     """The contract of engines: subclass it in a test module and name the engine. Each test is a law.
 
     Attributes:
@@ -60,7 +61,6 @@ class EngineContract:
     engine: ClassVar[str] = ""
     engine_class: ClassVar[type[Engine] | None] = None
     options: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    gaps: ClassVar[Mapping[str, str]] = {}
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         engine_class = self._class()
@@ -69,13 +69,6 @@ class EngineContract:
         for argument, names in (("algorithm", proposing), ("scheduler", stopping)):
             if argument in metafunc.fixturenames:
                 metafunc.parametrize(argument, sorted(names))
-
-    @pytest.fixture(autouse=True)
-    def _declared_gaps(self, request: pytest.FixtureRequest) -> None:
-        node: pytest.Function = request.node
-        for law in (node.name, node.originalname):
-            if law in self.gaps:
-                request.applymarker(pytest.mark.xfail(reason=self.gaps[law], strict=True))
 
     # Proposals
 

@@ -31,6 +31,7 @@ from mltune.messages import (
     WorkerConfig,
 )
 from mltune.objective import ObjectiveRef
+from mltune.testing._gaps import Gaps
 from mltune.trial import Trial
 
 _PATIENCE = 300.0  # seconds to wait for an expected message
@@ -44,7 +45,7 @@ def run_sent(trial: Trial) -> Any:
     return pickle.loads(trial.params["objective"])(trial)
 
 
-class ExecutorContract:
+class ExecutorContract(Gaps):
     """The contract of executors: subclass it in a test module and name the executor. Each test is a law.
 
     What an executor's ``limits`` exclude is not tested.
@@ -57,14 +58,6 @@ class ExecutorContract:
 
     executor: ClassVar[str] = ""
     executor_class: ClassVar[type[Executor] | None] = None
-    gaps: ClassVar[dict[str, str]] = {}
-
-    @pytest.fixture(autouse=True)
-    def _declared_gaps(self, request: pytest.FixtureRequest) -> None:
-        node: pytest.Function = request.node
-        for law in (node.name, node.originalname):
-            if law in self.gaps:
-                request.applymarker(pytest.mark.xfail(reason=self.gaps[law], strict=True))
 
     @pytest.fixture(scope="class", autouse=True)
     @classmethod

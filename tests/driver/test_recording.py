@@ -88,14 +88,10 @@ def test_each_attempt_has_a_run_of_its_own(recorded: Recorded) -> None:
     first = recorded.open(trial(0))
     failed = replace(first, state=TrialState.FAILED, reason=Reason.EXCEPTION, duration=0.1)
     recorded.tracker.end_trial(failed, traceback="Traceback")
-    second = recorded_after(recorded, RunClosed(failed), trial(0, 2), str(first.run_id))
+    recorded.wait_for(RunClosed(failed))
+    second = recorded.open(trial(0, 2), str(first.run_id))
     assert second.run_id != first.run_id
     assert recorded.look(str(first.run_id))[0] == "FAILED"
-
-
-def recorded_after(recorded: Recorded, event: Event, begun: FrozenTrial, first: str) -> FrozenTrial:
-    recorded.wait_for(event)
-    return recorded.open(begun, first)
 
 
 def test_a_run_that_was_created_ahead_is_used(recorded: Recorded) -> None:
