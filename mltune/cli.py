@@ -17,6 +17,7 @@ from mltune.errors import MltuneError, RequestError, StudyInterrupted
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from mltune.config import StudyConfig
     from mltune.tracking.connection import Store
 
 _UsageError: Any = typer.BadParameter.__base__  # click's, which typer does not export
@@ -86,11 +87,20 @@ def run(
 
     config = load_study_file(study, {key: value for key, value in options.items() if value is not None})
 
-    from mltune.api import run_study
-    from mltune.terminal.display import make_display
+    with _interruptible(), _workers_prepared(config):
+        from mltune.api import run_study
+        from mltune.terminal.display import make_display
 
-    with _interruptible():
         run_study(config, str(config.objective), make_display(), study.parent)
+
+
+def _workers_prepared(config: StudyConfig) -> contextlib.AbstractContextManager[None]:
+    """Have the workers of executor local import MLflow while this process does."""
+    if config.engine == "ray" or config.named_executor not in (None, "local"):
+        return contextlib.nullcontext()
+    from mltune.execution import local
+
+    return local.prepared(config.n_jobs)
 
 
 @app.command()

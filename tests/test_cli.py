@@ -114,9 +114,19 @@ def test_a_failed_study_exits_1(study: Path) -> None:
         ("n_trials: 3", "n_trials: 3\nn_trials: 4", "the key 'n_trials' is there twice"),
         pytest.param("parabola:train", "parabola:trian", "has no 'trian'", marks=pytest.mark.processes),
         pytest.param("parabola:train", "nowhere:train", "No module named 'nowhere'", marks=pytest.mark.processes),
-        ("algorithm: random", "algorithm: grid", "`grid` needs a Categorical, Int or Float with `step`"),
-        ("algorithm: random", "engine: nevergrad", "'nevergrad'"),
-        ("algorithm: random", "scheduler: {name: asha, min_res: 2}", "did you mean 'min_resource'?"),
+        pytest.param(
+            "algorithm: random",
+            "algorithm: grid",
+            "`grid` needs a Categorical, Int or Float with `step`",
+            marks=pytest.mark.processes,
+        ),
+        pytest.param("algorithm: random", "engine: nevergrad", "'nevergrad'", marks=pytest.mark.processes),
+        pytest.param(
+            "algorithm: random",
+            "scheduler: {name: asha, min_res: 2}",
+            "did you mean 'min_resource'?",
+            marks=pytest.mark.processes,
+        ),
         ("name: parabola", "name: !!python/name:os.system x", "the study file must be YAML"),
     ],
 )
