@@ -25,10 +25,11 @@ demo: install
 PYTEST := $(PYTHON) -m pytest -p tests.costs --durations 30
 FAST   := not slow and not chaos and not alone and not processes
 
-# First what can run side by side, then, one at a time, what must not compete for its turn. Both run, whatever fails.
+# First what can run side by side, then, two at a time, what spends its time waiting for processes to get their turn.
+# Both run, whatever fails.
 test: install
 	$(PYTEST) -m "not slow and not chaos and not alone" -n 3 --dist loadfile --no-loadscope-reorder; side_by_side=$$?; \
-	$(PYTEST) -m "not slow and not chaos and alone"; exit $$(( side_by_side + $$? ))
+	$(PYTEST) -m "not slow and not chaos and alone" -n 2 --dist loadgroup --no-loadscope-reorder; exit $$(( side_by_side + $$? ))
 
 test-fast: install
 	$(PYTHON) -m pytest -m "$(FAST)" -n 2 --dist worksteal

@@ -50,12 +50,21 @@ def _is_marked(item: pytest.Item) -> bool:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put files of long tests before those of short ones, so that the processes of a parallel run end together."""
+    """Put files of long tests before those of short ones, so that the processes of a parallel run end together.
+
+    Of those marked `alone`, all that use Ray run in one process, and each file of the others in one.
+    """
     for item in items:
+        if item.get_closest_marker("alone"):
+            item.add_marker(pytest.mark.xdist_group("ray" if _uses_ray(item) else item.path.name))
         if not _is_marked(item) and _HEAVY_FIXTURES & {*getattr(item, "fixturenames", ())}:
             raise pytest.UsageError(f"{item.nodeid} uses processes: mark it `processes` or `alone`")
     long = Counter(item.path for item in items if item.get_closest_marker("processes"))
-    items.sort(key=lambda item: -long[item.path])
+    items.sort(key=lambda item: (not _uses_ray(item), -long[item.path]))
+
+
+def _uses_ray(item: pytest.Item) -> bool:
+    return "ray" in item.nodeid or "cluster" in getattr(item, "fixturenames", ())
 
 
 @pytest.hookimpl(wrapper=True)
