@@ -12,7 +12,13 @@ SPACE = {name: {"type": "float", "low": low, "high": high, "log": True} for name
 
 def study(objective: Any, n: int, **options: Any) -> mltune.StudyResult:
     """Run a study at random points."""
-    defaults = {"algorithm": "random", "seed": 0, "direction": "maximize", "metric": "accuracy", "quiet": True}
+    defaults: dict[str, Any] = {
+        "algorithm": "random",
+        "seed": 0,
+        "direction": "maximize",
+        "metric": "accuracy",
+        "quiet": True,
+    }
     return mltune.tune(objective, SPACE, n_trials=n, **(defaults | options))
 
 

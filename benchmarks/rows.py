@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from benchmarks.cases import measure
 
@@ -59,9 +59,17 @@ def _added(measure: str, milliseconds: int, target: float, *, ours: str, theirs:
     )
 
 
+class _Sides(TypedDict):
+    """Which functions are measured, and the name of the peer's in the table."""
+
+    ours: str
+    theirs: str
+    peer: str
+
+
 _LOOP, _TUTORIAL, _PLAIN = "loop with explicit requirements and example", "loop with default `log_model`", "nested runs"
-_WITH = {"ours": "with_model", "theirs": "hand_written", "peer": _LOOP}
-_WITHOUT = {"ours": "without_model", "theirs": "without_model", "peer": _PLAIN}
+_WITH: _Sides = {"ours": "with_model", "theirs": "hand_written", "peer": _LOOP}
+_WITHOUT: _Sides = {"ours": "without_model", "theirs": "without_model", "peer": _PLAIN}
 
 
 def _calls(measure: str, name: str, at: int, target: float, *, scale: bool = False) -> Row:
