@@ -5,7 +5,7 @@ VENV   := .venv
 PYTHON := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
-.PHONY: install demo test test-fast test-slow chaos bench bench-scale lint format screenshot
+.PHONY: install demo test test-fast test-slow chaos bench bench-scale lint types format screenshot
 
 install: $(STAMP)
 
@@ -49,10 +49,14 @@ bench: install
 bench-scale: install
 	$(PYTHON) -m benchmarks --scale
 
-lint: install
+lint: types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+
+# The projects one by one: the modules of each have the names of the others'.
+types: install
 	$(VENV)/bin/mypy
+	for project in projects/*/; do $(VENV)/bin/mypy $$project || exit 1; done
 
 format: install
 	$(VENV)/bin/ruff check --fix .

@@ -12,7 +12,7 @@ SPACE = {name: {"type": "float", "low": low, "high": high, "log": True} for name
 
 def study(objective: Any, n: int, **options: Any) -> mltune.StudyResult:
     """Run a study as users do, with display and report; with Optuna's default algorithm, as the peers."""
-    defaults = {"algorithm": "tpe", "seed": 0, "direction": "maximize", "metric": "accuracy"}
+    defaults: dict[str, Any] = {"algorithm": "tpe", "seed": 0, "direction": "maximize", "metric": "accuracy"}
     return mltune.tune(objective, SPACE, n_trials=n, **(defaults | options))
 
 

@@ -227,4 +227,4 @@ def _download(client: MlflowClient, model_id: str) -> str:
     """Download a LoggedModel from the client's store; ``models:/`` addresses mean the process's global one."""
     location = client.get_logged_model(model_id).artifact_location
     files = get_artifact_repository(location, tracking_uri=client.tracking_uri)
-    return str(files.download_artifacts(""))  # type: ignore[no-untyped-call]
+    return str(files.download_artifacts(""))

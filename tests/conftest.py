@@ -22,6 +22,7 @@ from tests.drivers import Drivers, Zygote, zygote
 from tests.recorded import record
 from tests.servers import Server, ray_cluster, tracking_server
 from tests.shared import copy_store, make_once, move_store
+from tests.store import forget_tracking_uri
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ["MLTUNE_REPORT"] = "false"  # a second or more for each study; tests of reports turn them on
@@ -172,7 +173,7 @@ def _reset_mlflow() -> None:
         mlflow.end_run()
     fluent._active_experiment_id = None
     mlflow.set_registry_uri("")
-    mlflow.set_tracking_uri(None)
+    forget_tracking_uri()
     for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_REGISTRY_URI"):
         os.environ.pop(name, None)
 

@@ -115,7 +115,7 @@ def _remove(client: MlflowClient, model: LoggedModel) -> list[str]:
 def _delete_artifacts(client: MlflowClient, location: str) -> list[str]:
     files = get_artifact_repository(location, tracking_uri=client.tracking_uri)
     try:
-        files.delete_artifacts()  # type: ignore[no-untyped-call]
+        files.delete_artifacts()
     except Exception as error:
         if is_transient(error) and "not implemented" not in str(error).lower():
             raise

@@ -113,7 +113,7 @@ def log_model(
             mlmodel.artifact_path = logged.artifact_location
             (path / "MLmodel").write_text(yaml.dump(mlmodel.to_dict(), Dumper=_Dumper, default_flow_style=False))
             files = get_artifact_repository(logged.artifact_location, tracking_uri=client.tracking_uri)
-            patiently(lambda: files.log_artifacts(str(path)), patience)  # type: ignore[no-untyped-call]
+            patiently(lambda: files.log_artifacts(str(path)), patience)
             patiently(lambda: _link(client, run_id, model_id), patience)
         return Logged(model_id, sum(file.stat().st_size for file in path.rglob("*") if file.is_file()))
 

@@ -112,7 +112,7 @@ def test_a_cluster_is_joined_by_its_address_and_left_running(joined_ray: None) -
     finally:
         made.close()
     assert not ray.is_initialized()
-    ray.init(os.environ["RAY_ADDRESS"], log_to_driver=False, logging_level="ERROR")
+    ray.init(os.environ["RAY_ADDRESS"], log_to_driver=False, logging_level=logging.ERROR)
     try:
         assert [node for node in ray.nodes() if node["Alive"]]
     finally:
@@ -125,7 +125,7 @@ def users_ray(executor: RayExecutor) -> Iterator[None]:
     import ray
 
     executor.close()
-    ray.init("local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init("local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     yield
     ray.shutdown()
 
@@ -162,7 +162,7 @@ def look_around(trial: Trial) -> dict[str, float]:
     """What the process has, and the nodes of the Ray that it is in."""
     import ray
 
-    ray.init(log_to_driver=False, logging_level="ERROR")
+    ray.init(log_to_driver=False, logging_level=logging.ERROR)
     names = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
     return {"value": float(len(ray.nodes()))} | {name: float(os.environ[name]) for name in names}
 

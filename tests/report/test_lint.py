@@ -13,6 +13,7 @@ from mltune import Categorical, Direction, Float, FrozenTrial, Int, Reason, Sear
 from mltune.engines import create_engine
 from mltune.report import lint
 from mltune.search import Search, Spec, trial_seed
+from mltune.space import Params
 
 Objective = Callable[[Mapping[str, Any]], float]
 HEALTHY = SearchSpace({"rate": Float(1e-5, 1.0, log=True), "depth": Int(1, 12), "kind": Categorical(["a", "b", "c"])})
@@ -20,7 +21,8 @@ HEALTHY = SearchSpace({"rate": Float(1e-5, 1.0, log=True), "depth": Int(1, 12), 
 
 def healthy(params: Mapping[str, Any]) -> float:
     rate = (math.log10(params["rate"]) + 2.5) ** 2
-    return rate + 0.15 * (params["depth"] - 6) ** 2 + {"a": 0.0, "b": 1.5, "c": 3.0}[params["kind"]]
+    depth = 0.15 * (params["depth"] - 6) ** 2
+    return float(rate + depth + {"a": 0.0, "b": 1.5, "c": 3.0}[params["kind"]])
 
 
 def studied(
@@ -154,7 +156,7 @@ def test_first_trial_still_best() -> None:
 
 
 def test_initial_point_still_best() -> None:
-    point = {"rate": 10**-2.5, "depth": 6, "kind": "a"}
+    point: Params = {"rate": 10**-2.5, "depth": 6, "kind": "a"}
     first = FrozenTrial(number=0, params=point, seed=0, state=TrialState.COMPLETE, value=healthy(point))
     trials = [first, *studied(healthy, HEALTHY, seed=1)[1:]]
     warning = only(trials, HEALTHY, initial=[point])

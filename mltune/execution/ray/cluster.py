@@ -63,11 +63,7 @@ def check_room(resources: Mapping[str, float]) -> None:
         RequestError: No node is large enough.
     """
     names = {"cpu": "CPU", "gpu": "GPU", "memory": "memory"}
-    nodes = [
-        node["Resources"]
-        for node in ray.nodes()  # type: ignore[no-untyped-call]
-        if node["Alive"]
-    ]
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if not any(all(node.get(names[name], 0.0) >= value for name, value in resources.items()) for node in nodes):
         there = {name: max((node.get(key, 0.0) for node in nodes), default=0.0) for name, key in names.items()}
         raise RequestError(
