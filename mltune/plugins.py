@@ -15,8 +15,24 @@ from typing import ClassVar, Generic, Protocol, TypeVar
 
 from mltune.errors import MissingPackageError, RequestError, nearest
 
+EXTRAS: Mapping[str, str] = MappingProxyType(
+    {
+        "cmaes": "optuna",
+        "matplotlib": "report",
+        "plotly": "report",
+        "ray": "ray",
+        "skops": "sklearn",
+        "torch": "torch",
+    }
+)
+"""Packages that mltune uses but does not need, with the extra of mltune's that installs each."""
+
 _REQUIREMENTS: Mapping[str, str] = MappingProxyType(
-    {"ray": '"ray[tune]"', "skopt": "scikit-optimize", "sklearn": "scikit-learn"}
+    {
+        **{package: f"'mlflow-mltune[{extra}]'" for package, extra in EXTRAS.items()},
+        "skopt": "scikit-optimize",
+        "sklearn": "scikit-learn",
+    }
 )
 
 
@@ -101,16 +117,14 @@ def importable(package: str) -> bool:
 
 
 def missing_packages(what: str, packages: Iterable[str]) -> list[str]:
-    """Return a sentence with the pip command for each package that is not installed.
+    """Return one sentence with the pip command for the packages that are not installed, or none.
 
     >>> missing_packages("algorithm magic", ["json", "no_such_package"])
     ['algorithm magic needs no_such_package: pip install no_such_package']
     """
-    return [
-        f"{what} needs {package}: pip install {_REQUIREMENTS.get(package, package)}"
-        for package in packages
-        if not importable(package)
-    ]
+    missing = [package for package in packages if not importable(package)]
+    requirements = dict.fromkeys(_REQUIREMENTS.get(package, package) for package in missing)
+    return [f"{what} needs {' and '.join(missing)}: pip install {' '.join(requirements)}"] if missing else []
 
 
 def _load(target: str) -> object:
