@@ -120,6 +120,16 @@ def test_a_plugin_that_needs_a_package(plugins: list[EntryPoint]) -> None:
     assert faults("lost", search()) == ["engine 'lost' needs no_such_module: pip install no_such_module"]
 
 
+def test_a_plugin_that_explains_why_it_cannot_be_imported(
+    plugins: list[EntryPoint], tmp_path: Path, monkeypatch: Any
+) -> None:
+    code = "try:\n    import no_such_module.part\nexcept ImportError as error:\n    raise ImportError('oh') from error"
+    (tmp_path / "explaining_plugin.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    plugins.append(plugin("explaining", "explaining_plugin:Engine"))
+    assert faults("explaining", search()) == ["engine 'explaining' needs no_such_module: pip install no_such_module"]
+
+
 def test_a_broken_plugin_is_one_sentence(plugins: list[EntryPoint], tmp_path: Path, monkeypatch: Any) -> None:
     (tmp_path / "broken_plugin.py").write_text("raise ZeroDivisionError('oh')")
     monkeypatch.syspath_prepend(tmp_path)
