@@ -13,7 +13,8 @@ from mltune.driver.events import Callback
 from mltune.driver.refresher import Refresher, reports_enabled
 from mltune.driver.request import StudyRequest
 from mltune.driver.state import StudyState
-from mltune.report import LISTED, lint
+from mltune.errors import MissingPackageError
+from mltune.report import LISTED, lint, missing
 from mltune.tracking.connection import Store
 from mltune.tracking.registry import Registration
 from mltune.tracking.runs import Tracker
@@ -43,7 +44,8 @@ class StudyPage(Callback):
         self._config = request.config
         self._state = state
         self._timing = timing
-        self._refresher = Refresher(store.environment) if reports_enabled() else None
+        self._enabled = reports_enabled()
+        self._refresher = Refresher(store.environment) if self._enabled and not missing() else None
         self.warnings: tuple[str, ...] = ()
         self._reported = False
         self._next = 0.0
@@ -116,7 +118,7 @@ class StudyPage(Callback):
         Returns:
             What went wrong, or None if nothing did.
         """
-        if self._refresher is None:
+        if not self._enabled:
             return None
         self.cancel()
         trials = sorted(self._state.trials, key=lambda trial: trial.number)
@@ -127,6 +129,8 @@ class StudyPage(Callback):
             now = {"state": str(state), "elapsed_s": str(self._state.elapsed), **self._tracker.cost.to_tags()}
             write_report(self._store.client, self._tracker.run_id, now=now, known=trials, warnings=self.warnings)
             self._reported = True
+        except MissingPackageError as error:
+            return f"{error}; then make it with: mltune report {self._tracker.run_id}"
         except Exception as error:  # a study does not fail for its report
             what = redact(f"{type(error).__name__}: {error}".partition("\n")[0])
             return f"no report was made ({what}); make it with: mltune report {self._tracker.run_id}"

@@ -8,7 +8,6 @@ rebuilt from a study's trials.
 from __future__ import annotations
 
 import copy
-import importlib.util
 import math
 import random
 from collections.abc import Callable, Mapping
@@ -26,6 +25,7 @@ from mltune._util.scoped import one_torch_thread, quiet
 from mltune.engines._base import AskTellEngine
 from mltune.engines._points import ENUMERATED
 from mltune.errors import RequestError
+from mltune.plugins import importable
 from mltune.search import Method, Option, Search, ask_seed
 from mltune.space import Categorical, Float, Int, Parameter, Params, Value
 from mltune.trial import Direction, FrozenTrial, TrialState, is_finite
@@ -136,7 +136,7 @@ class OptunaEngine(AskTellEngine):
         if math.prod(counts) <= n_trials:
             return "grid"
         simple = not search.space.conditional and search.scheduler.name == "none"
-        installed = all(map(importlib.util.find_spec, cls.algorithms["gp"].packages))
+        installed = all(map(importable, cls.algorithms["gp"].packages))
         return "gp" if simple and installed and n_trials <= _GP_TRIALS else "tpe"
 
     def propose(self, number: int) -> Params:

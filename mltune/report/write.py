@@ -11,10 +11,9 @@ from tempfile import TemporaryDirectory
 
 from mlflow import MlflowClient
 
-from mltune.report._charts import charts
+from mltune.errors import MissingPackageError
+from mltune.report import missing
 from mltune.report._leaderboard import leaderboard
-from mltune.report._page import page
-from mltune.report._picture import history_png
 from mltune.report.view import View, read_view
 from mltune.text import format_counts, format_params, format_seconds
 from mltune.tracking.cost import TrackingCost
@@ -42,8 +41,11 @@ def write_report(
         warnings: The warnings of :func:`mltune.report.lint`, or None to compute them.
 
     Raises:
+        MissingPackageError: A package is missing that draws.
         RequestError: The run does not exist or is not a study.
     """
+    if sentences := missing():
+        raise MissingPackageError(sentences)
     view = read_view(client, run_id, known=known)
     view = replace(view, record=replace(view.record, tags={**view.record.tags, **(now or {})}))
     with TemporaryDirectory(prefix="mltune-") as folder:
@@ -53,6 +55,10 @@ def write_report(
 
 def write_files(view: View, folder: Path, warnings: Sequence[str] | None = None) -> None:
     """Write ``report.html``, ``leaderboard.csv`` and, if a trial completed, ``history.png`` to a folder."""
+    from mltune.report._charts import charts
+    from mltune.report._page import page
+    from mltune.report._picture import history_png
+
     leaderboard(view).to_csv(folder / "leaderboard.csv", index=False)
     html = page(view, charts(view), view.warnings if warnings is None else warnings, _facts(view))
     (folder / "report.html").write_text(html, encoding="utf-8", errors="backslashreplace")

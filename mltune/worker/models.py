@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +23,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature, infer_signature
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+from mltune.plugins import missing_packages
 from mltune.retry import is_transient, patiently
 from mltune.worker.dependencies import find_dependencies, references
 from mltune.worker.remarks import suppressed
@@ -209,7 +211,10 @@ def _save(flavor: ModuleType, model: Any, path: Path, **options: Any) -> None:
 
 
 def _types_to_trust(model: Any) -> list[str] | None:
-    """Return the types that skops must trust, or None if skops cannot save the model or must not load it."""
+    """Return the types that skops must trust, or None if it is missing, cannot save the model or must not load it."""
+    if missing := missing_packages("saving a scikit-learn model without pickle", ["skops"]):
+        warnings.warn(missing[0], stacklevel=2)
+        return None
     import skops.io
 
     try:

@@ -108,8 +108,8 @@ def test_where_packages_are_all_that_is_missing(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(MissingPackageError) as caught:
         ask(executor="ray", algorithm="gp")
     assert caught.value.faults == (
-        "algorithm gp needs torch: pip install torch",
-        "executor 'ray' needs ray: pip install \"ray[tune]\"",
+        "algorithm gp needs torch: pip install 'mlflow-mltune[torch]'",
+        "executor 'ray' needs ray: pip install 'mlflow-mltune[ray]'",
     )
     assert not isinstance(_raised(engine="ray", n_jobs=1, models="none", register="best"), MissingPackageError)
 
