@@ -11,6 +11,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, ValidationError
 
 from mltune.errors import RequestError, SpaceError, nearest
+from mltune.goal import Goal
 from mltune.search import Spec
 from mltune.space import NAME_RULE, SearchSpace, is_name
 from mltune.trial import DURATION, Direction, Models
@@ -104,6 +105,11 @@ class StudyConfig(BaseModel):
     models: Models = Models.ALL
     register_as: str | None = Field(default=None, alias="register", min_length=1, pattern=r"^[^/:]+$")
     experiment_name: str | None = Field(default=None, min_length=1)
+
+    @property
+    def goal(self) -> Goal:
+        """The metric and its direction."""
+        return Goal(self.metric, self.direction)
 
     @property
     def named_executor(self) -> str | None:

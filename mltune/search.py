@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mltune.goal import Goal
 from mltune.space import Params, SearchSpace
 from mltune.trial import Direction
 
@@ -78,11 +79,16 @@ class Search:
     """What an engine needs to know about a study."""
 
     space: SearchSpace
-    direction: Direction
+    goal: Goal
     seed: int
     algorithm: Spec
     scheduler: Spec = field(default_factory=lambda: Spec("none"))
     initial: tuple[Params, ...] = ()
+
+    @property
+    def direction(self) -> Direction:
+        """Whether smaller or larger values are better; ``goal.better`` compares two."""
+        return self.goal.direction
 
 
 def ask_seed(seed: int, number: int) -> int:

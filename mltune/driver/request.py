@@ -138,7 +138,7 @@ class _Problems:
 def _search(config: StudyConfig, seed: int) -> Search:
     return Search(
         space=config.space,
-        direction=config.direction,
+        goal=config.goal,
         seed=seed,
         algorithm=config.algorithm,
         scheduler=config.scheduler,

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from mltune.goal import Goal
 from mltune.report._influence import without_influence
 from mltune.space import Params, SearchSpace
 from mltune.space.parameters import Categorical, Float, Int
-from mltune.trial import Direction, FrozenTrial, TrialState, ranked
+from mltune.trial import FrozenTrial, TrialState
 
 LISTED = ("grid", "manual")
 """Algorithms whose points are all listed beforehand."""
@@ -48,7 +49,7 @@ class _Study:
 def lint(
     trials: Sequence[FrozenTrial],
     space: SearchSpace,
-    direction: Direction,
+    goal: Goal,
     *,
     initial: Sequence[Params] = (),
     enumerated: bool = False,
@@ -59,13 +60,13 @@ def lint(
     Args:
         trials: All trials of the study.
         space: The search space.
-        direction: Whether smaller or larger values are better.
+        goal: The metric, and whether smaller or larger values are better.
         initial: The hand-picked points.
         enumerated: Whether all points were listed beforehand, as in a grid.
         planned: The total number of trials if some are still to run, else 0.
     """
     finished = [trial for trial in trials if trial.finished]
-    complete = [trial for trial in ranked(finished, direction) if trial.state is TrialState.COMPLETE]
+    complete = [trial for trial in goal.ranked(finished) if trial.state is TrialState.COMPLETE]
     study = _Study(space, finished, complete, len(initial), max(planned, len(finished)))
     if len(complete) >= _FEW and complete[0].value == complete[-1].value:
         return (*_failures(study), *_constant(study))

@@ -9,6 +9,7 @@ from typing import Any
 
 from mlflow import MlflowClient
 
+from mltune.goal import Goal
 from mltune.report._importance import importances
 from mltune.report._lint import LISTED, lint
 from mltune.space import Params, SearchSpace
@@ -16,7 +17,7 @@ from mltune.space.parameters import Categorical, Float, Parameter
 from mltune.study import read_config
 from mltune.tracking import reader
 from mltune.tracking.reader import StudyRecord
-from mltune.trial import Direction, FrozenTrial, TrialState, ranked
+from mltune.trial import FrozenTrial, TrialState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,17 +41,13 @@ class View:
     enumerated: bool = False
 
     @property
-    def metric(self) -> str:
-        return self.record.tags["metric"]
-
-    @property
-    def direction(self) -> Direction:
-        return Direction(self.record.tags["direction"])
+    def goal(self) -> Goal:
+        return self.record.goal
 
     @property
     def ranked(self) -> list[FrozenTrial]:
         """The COMPLETE trials, the best first, then the others by number."""
-        return ranked(self.trials, self.direction)
+        return self.goal.ranked(self.trials)
 
     @property
     def failures(self) -> dict[str, int]:
@@ -61,7 +58,7 @@ class View:
     @property
     def importances(self) -> dict[str, float]:
         """The importance of each parameter, see :func:`mltune.report._importance.importances`."""
-        return importances(self.trials, self.space, self.direction)
+        return importances(self.trials, self.space, self.goal)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -70,7 +67,7 @@ class View:
         return lint(
             self.trials,
             self.space,
-            self.direction,
+            self.goal,
             initial=self.initial,
             enumerated=self.enumerated,
             planned=self.n_trials or 0 if unfinished else 0,

@@ -15,6 +15,7 @@ import pytest
 
 from mltune.engines import Engine, check_search, count_points, get_engine
 from mltune.errors import RequestError
+from mltune.goal import Goal
 from mltune.search import Search, Spec
 from mltune.space import Categorical, Float, Int, Params, SearchSpace, Value
 from mltune.testing._driver import MemoryDriver, Outcome
@@ -311,7 +312,7 @@ class EngineContract(Gaps):
     ) -> Search:
         return Search(
             space=space,
-            direction=direction,
+            goal=Goal("value", direction),
             seed=seed,
             algorithm=self._spec(algorithm),
             scheduler=self._spec(scheduler),

@@ -22,6 +22,7 @@ from mltune.driver.loop import Loop
 from mltune.driver.state import StudyState
 from mltune.engines import Engine
 from mltune.execution import ExecutorOptions
+from mltune.goal import Goal
 from mltune.messages import (
     Decision,
     Died,
@@ -72,7 +73,7 @@ class Told(Engine):
 
     def __init__(self) -> None:
         space = SearchSpace({"x": Float(0.0, 1.0)})
-        super().__init__(Search(space=space, direction=Direction.MINIMIZE, seed=0, algorithm=Spec("random")))
+        super().__init__(Search(space=space, goal=Goal("value", Direction.MINIMIZE), seed=0, algorithm=Spec("random")))
         self.told: list[FrozenTrial] = []
         self.asked: list[int] = []
 

@@ -12,6 +12,7 @@ from functools import cache
 import pytest
 
 from mltune.engines import Engine, create_engine
+from mltune.goal import Goal
 from mltune.search import Search, Spec
 from mltune.space import Categorical, Float, Int, Params, SearchSpace
 from mltune.testing import MemoryDriver, Outcome
@@ -43,7 +44,7 @@ def engine(case: str) -> Engine:
     stops = case in SCHEDULERS
     search = Search(
         space=GRID if case == "grid" else SPACE,
-        direction=Direction.MINIMIZE,
+        goal=Goal("value", Direction.MINIMIZE),
         seed=3,
         algorithm=Spec("tpe" if stops else case),
         scheduler=Spec(case if stops else "none"),

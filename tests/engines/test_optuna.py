@@ -18,6 +18,7 @@ from optuna.samplers import RandomSampler
 from mltune.engines import create_engine
 from mltune.engines.optuna import OptunaEngine, from_optuna, to_distribution, to_optuna
 from mltune.errors import RequestError
+from mltune.goal import Goal
 from mltune.search import Search, Spec, ask_seed
 from mltune.space import Categorical, Float, Int, Params, SearchSpace, same
 from mltune.space.parameters import Parameter
@@ -42,7 +43,7 @@ def make(
         "optuna",
         Search(
             space=SearchSpace(space or {"x": Float(0, 1), "n": Int(1, 8)}),
-            direction=direction,
+            goal=Goal("value", direction),
             seed=0,
             algorithm=Spec(algorithm, options or {}),
             scheduler=Spec(scheduler, scheduler_options or {}),
@@ -273,7 +274,7 @@ def test_hyperband_refuses_ends_in_the_wrong_order() -> None:
 def test_auto(space: dict[str, Parameter], scheduler: str, n_trials: int | None, algorithm: str) -> None:
     search = Search(
         space=SearchSpace(space),
-        direction=Direction.MINIMIZE,
+        goal=Goal("value", Direction.MINIMIZE),
         seed=0,
         algorithm=Spec("auto"),
         scheduler=Spec(scheduler),
@@ -283,7 +284,9 @@ def test_auto(space: dict[str, Parameter], scheduler: str, n_trials: int | None,
 
 def test_auto_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    search = Search(space=SearchSpace({"x": Float(0, 1)}), direction=Direction.MINIMIZE, seed=0, algorithm=Spec("auto"))
+    search = Search(
+        space=SearchSpace({"x": Float(0, 1)}), goal=Goal("value", Direction.MINIMIZE), seed=0, algorithm=Spec("auto")
+    )
     assert OptunaEngine.auto(search, 30) == "tpe"
 
 

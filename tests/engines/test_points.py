@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from mltune.engines import count_points
 from mltune.engines._points import enumerate_points
 from mltune.errors import SpaceError
+from mltune.goal import Goal
 from mltune.search import Search, Spec
 from mltune.space import Categorical, Float, Int, Params, SearchSpace
 from mltune.trial import Direction
@@ -22,7 +23,7 @@ def search(
 ) -> Search:
     return Search(
         space=space if isinstance(space, SearchSpace) else SearchSpace(space),
-        direction=Direction.MINIMIZE,
+        goal=Goal("value", Direction.MINIMIZE),
         seed=seed,
         algorithm=Spec(algorithm),
         initial=initial,

@@ -16,6 +16,7 @@ import pytest
 from mltune.engines import AskTellEngine, create_engine, get_engine, list_engines
 from mltune.engines._registry import ENGINES
 from mltune.errors import MissingPackageError, RequestError
+from mltune.goal import Goal
 from mltune.search import Search, Spec
 from mltune.space import Categorical, Float, Int, Params, SearchSpace
 from mltune.trial import Direction
@@ -34,7 +35,7 @@ def search(
 ) -> Search:
     return Search(
         space=SearchSpace(space or {"x": Float(0, 1), "n": Int(1, 3)}),
-        direction=Direction.MINIMIZE,
+        goal=Goal("value", Direction.MINIMIZE),
         seed=0,
         algorithm=Spec(algorithm, options or {}),
         scheduler=Spec(scheduler, scheduler_options or {}),

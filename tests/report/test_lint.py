@@ -11,10 +11,12 @@ import pytest
 
 from mltune import Categorical, Direction, Float, FrozenTrial, Int, Reason, SearchSpace, TrialState
 from mltune.engines import create_engine
+from mltune.goal import Goal
 from mltune.report import lint
 from mltune.search import Search, Spec, trial_seed
 
 Objective = Callable[[Mapping[str, Any]], float]
+GOAL = Goal("value", Direction.MINIMIZE)
 HEALTHY = SearchSpace({"rate": Float(1e-5, 1.0, log=True), "depth": Int(1, 12), "kind": Categorical(["a", "b", "c"])})
 
 
@@ -35,7 +37,7 @@ def studied(
     """The trials of a study by a real engine, without workers and tracking."""
     search = Search(
         space=space,
-        direction=Direction.MINIMIZE,
+        goal=GOAL,
         seed=seed,
         algorithm=Spec(algorithm),
         scheduler=Spec("none"),
@@ -58,7 +60,7 @@ def studied(
 
 
 def warnings(trials: list[FrozenTrial], space: SearchSpace, **arguments: Any) -> tuple[str, ...]:
-    return lint(trials, space, Direction.MINIMIZE, **arguments)
+    return lint(trials, space, GOAL, **arguments)
 
 
 def only(trials: list[FrozenTrial], space: SearchSpace, **arguments: Any) -> str:
