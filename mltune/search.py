@@ -83,12 +83,17 @@ class Search:
     seed: int
     algorithm: Spec
     scheduler: Spec = field(default_factory=lambda: Spec("none"))
-    initial: tuple[Params, ...] = ()
+    initial_points: tuple[Params, ...] = ()
 
     @property
     def direction(self) -> Direction:
         """Whether smaller or larger values are better; ``goal.better`` compares two."""
         return self.goal.direction
+
+    @property
+    def initial(self) -> tuple[Params, ...]:
+        """Return :attr:`initial_points`; their name in the first release, which plugins use."""
+        return self.initial_points
 
 
 def ask_seed(seed: int, number: int) -> int:

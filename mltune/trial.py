@@ -177,7 +177,7 @@ class Trial:
                 ``signature``, ``pip_requirements``, ``metadata``.
 
         Returns:
-            The LoggedModel's id; empty if the model is not kept: outside of a study, and with ``models: none``.
+            The LoggedModel's id; empty if the model is not kept: outside of a study, and with ``keep_models: none``.
         """
         return self._services.log_model(model, name, **options)
 

@@ -254,7 +254,7 @@ class Loop:
         self._callback.on_tick(self._state)
         if self._signals.received is not None:
             self._heed(self._signals.received)
-        grace = self._config.grace
+        grace = self._config.grace_period
         if self._state.running and self._state.overdue > grace:
             self._callback.on_note(f"the timeout is over since {grace:g} s: the trials that still run are interrupted")
             self._executor.close()
@@ -263,7 +263,7 @@ class Loop:
     def _heed(self, signum: int) -> None:
         now = time.monotonic()
         if self._stop_at is None:
-            grace = min(self._config.grace, self._timing.signal_grace)
+            grace = min(self._config.grace_period, self._timing.signal_grace)
             self._stop_at = now + grace
             if self._state.running and not self._signals.insisted:
                 self._callback.on_note(

@@ -109,7 +109,7 @@ def _restore_best(session: Session, past: StudyRecord, attempts: Attempts) -> No
     """Finish what the last driver had not written of the best trial, and not deleted of beaten ones."""
     config, finished = session.request.config, attempts.finished()
     best = config.goal.best(finished)
-    if config.models is Models.BEST:
+    if config.keep_models is Models.BEST:
         keep = best.run_id if best is not None else None
         runs = attempts.runs()
         session.do(lambda: delete.remove_beaten_models(session.store.client, past.experiment_id, runs, keep))

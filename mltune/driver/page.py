@@ -66,7 +66,7 @@ class StudyPage(Callback):
         config = self._config
         listed = config.algorithm.name in LISTED
         try:
-            return lint(trials, config.space, config.goal, initial=config.initial, enumerated=listed)
+            return lint(trials, config.space, config.goal, initial_points=config.initial_points, enumerated=listed)
         except Exception as error:  # a study does not fail for advice
             return (f"lint failed: {redact(f'{type(error).__name__}: {error}')}",)
 

@@ -83,13 +83,15 @@ def resolve(config: StudyConfig) -> Resolved:
     with problems:
         engine = create_engine(config.engine, _search(config, seed), config.n_trials)
     executor = _executor(config, problems)
-    if config.models is Models.NONE and config.register_as is not None:
-        problems.add("`register` needs the best trial's model, but got `models: none`: use all or best")
+    if config.keep_models is Models.NONE and config.registered_model_name is not None:
+        problems.add(
+            "`registered_model_name` needs the best trial's model, but got `keep_models: none`: use all or best"
+        )
     settled: dict[str, Any] = {"seed": seed}
     notes: list[str] = []
     if engine is not None:
         notes = _notes(config, engine)
-        settled |= {"algorithm": engine.search.algorithm, "initial": engine.search.initial}
+        settled |= {"algorithm": engine.search.algorithm, "initial_points": engine.search.initial_points}
         settled["n_trials"], said = _n_trials(config, engine)
         notes += said
         if settled["n_trials"] is None and config.timeout is None:
@@ -142,16 +144,13 @@ def _search(config: StudyConfig, seed: int) -> Search:
         seed=seed,
         algorithm=config.algorithm,
         scheduler=config.scheduler,
-        initial=config.initial,
+        initial_points=config.initial_points,
     )
 
 
 def _executor(config: StudyConfig, problems: _Problems) -> tuple[str, type[Executor]] | None:
     """The executor that the study names or its engine implies, checked; None if it cannot be had."""
-    name = config.named_executor
-    if config.isolation is not None and name is not None and (config.isolation == "none") != (name == "inline"):
-        problems.add(f"`isolation: {config.isolation}` contradicts executor {name}: drop `isolation`")
-    name = name or implied_executor(config.engine)
+    name = config.executor or implied_executor(config.engine)
     if name is None:
         return None
     with problems:

@@ -104,7 +104,7 @@ def _changed(
         RequestError: The changes would make another study of it.
     """
     notes: list[str] = []
-    data = {**recorded, "executor": before.named_executor, "isolation": None}
+    data = dict(recorded)
     if file is not None:
         notes += _kept(before, file, changes)
         data |= {"space": file.space, "objective": file.objective}
@@ -119,8 +119,8 @@ def place(before: StudyConfig, changes: Mapping[str, Any]) -> tuple[str | None, 
 
     Another engine brings the executor that it implies, unless the study named one that its own engine does not imply.
     """
-    was = before.named_executor or implied_executor(before.engine)
-    named = changes.get("executor", before.named_executor)
+    was = before.executor or implied_executor(before.engine)
+    named = changes.get("executor", before.executor)
     if "executor" not in changes and "engine" in changes and was == (implied_executor(before.engine) or was):
         named = None
     return named, was == (named or implied_executor(changes.get("engine", before.engine)))
@@ -167,7 +167,7 @@ def _with_old_points(config: StudyConfig, before: StudyConfig, record: StudyReco
     if config.algorithm.name != "grid" or json.dumps(config.space.to_dict()) == json.dumps(before.space.to_dict()):
         return config
     again = [trial for trial in attempts.unfinished() if not config.space.faults(trial.params)]
-    return config.model_copy(update={"initial": _taken(config, [*finished, *again])})
+    return config.model_copy(update={"initial_points": _taken(config, [*finished, *again])})
 
 
 def _taken(config: StudyConfig, begun: Sequence[FrozenTrial]) -> tuple[Params, ...]:

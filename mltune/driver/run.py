@@ -97,7 +97,7 @@ def _start_workers(
                     metric=config.metric,
                     environment={**store.environment, **settings},
                     trial_timeout=config.trial_timeout,
-                    log_models=config.models is not Models.NONE,
+                    log_models=config.keep_models is not Models.NONE,
                     store_timeout=config.store_timeout,
                 )
             )
@@ -118,7 +118,7 @@ def _make_tracker(request: StudyRequest, store: Store, executor: Executor, clock
         experiment_id,
         name=config.name,
         metric=config.metric,
-        models=config.models,
+        keep_models=config.keep_models,
         project_run=project_run,
         patience=config.store_timeout,
         wake=executor.wake,

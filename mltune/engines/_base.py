@@ -27,7 +27,7 @@ from mltune.trial import FrozenTrial
 class Engine:
     """Base class of engines, which propose trials and decide which to stop.
 
-    Subclasses implement ``ask``, and most of them ``tell``. mltune itself proposes the ``initial`` points first, and
+    Subclasses implement ``ask``, and most of them ``tell``. mltune itself proposes the ``initial_points`` first, and
     enumerates grid, random, qmc and manual, identically for every engine. It calls ``ask`` only for other algorithms.
 
     Attributes:
@@ -94,14 +94,14 @@ class Engine:
                 self._begun[trial.number] = trial.params
 
     def propose(self, number: int) -> Params:
-        """Return a trial's point: that of an unfinished trial, an ``initial`` or enumerated one, or that of ``ask``."""
+        """Return a trial's point: that of an unfinished trial, an initial or enumerated one, or that of ``ask``."""
         if number in self._begun:
             return self._begun[number]
-        initial = self.search.initial
-        if number < len(initial):
-            return initial[number]
+        initial_points = self.search.initial_points
+        if number < len(initial_points):
+            return initial_points[number]
         if self._points is not None:
-            return self._points[number - len(initial)]
+            return self._points[number - len(initial_points)]
         return self.ask(number, ask_seed(self.search.seed, number))
 
 

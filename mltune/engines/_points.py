@@ -53,7 +53,7 @@ class _Sobol:
 
 
 def enumerate_points(search: Search) -> Points | None:
-    """Return the points of an enumerated algorithm after the ``initial`` ones, or None for the engine's algorithms.
+    """Return the points of an enumerated algorithm after the ``initial_points``, or None for the engine's algorithms.
 
     Raises:
         SpaceError: The algorithm is grid, and a parameter's values cannot be listed or the points are too many.
@@ -71,15 +71,15 @@ def enumerate_points(search: Search) -> Points | None:
 
 
 def count_points(search: Search) -> int | None:
-    """Return the number of points, including ``initial`` ones, or None if it is unlimited."""
+    """Return the number of points, including ``initial_points``, or None if it is unlimited."""
     if search.algorithm.name not in ("grid", "manual"):
         return None
     grid_points = _grid_without_initial(search) if search.algorithm.name == "grid" else []
-    return len(search.initial) + len(grid_points)
+    return len(search.initial_points) + len(grid_points)
 
 
 def _grid_without_initial(search: Search) -> list[Params]:
-    taken = {_key(point) for point in search.initial}
+    taken = {_key(point) for point in search.initial_points}
     return [point for point in search.space.grid() if _key(point) not in taken]
 
 

@@ -65,12 +65,12 @@ def create_engine(name: str, search: Search, n_trials: int | None = None) -> Eng
 
     Args:
         name: The engine's name.
-        search: The search; its ``initial`` points are coerced to the space's types: ``1`` to ``1.0`` for a Float.
+        search: The search; its ``initial_points`` are coerced to the space's types: ``1`` to ``1.0`` for a Float.
         n_trials: The number of trials, or None if only time limits the study.
 
     Raises:
         MissingPackageError: Packages are missing, and nothing else is wrong.
-        RequestError: All faults of engine, algorithm, scheduler, options and ``initial`` points at once.
+        RequestError: All faults of engine, algorithm, scheduler, options and ``initial_points`` at once.
     """
     search, faults = _read_initial(search)
     try:
@@ -168,8 +168,8 @@ def _missing_packages(kind: str, spec: Spec, offered: Mapping[str, Method]) -> l
 
 
 def _enumeration_faults(search: Search) -> list[str]:
-    if search.algorithm.name == "manual" and not search.initial:
-        return ["algorithm manual runs the `initial` points, but there are none: give some"]
+    if search.algorithm.name == "manual" and not search.initial_points:
+        return ["algorithm manual runs the `initial_points`, but there are none: give some"]
     if search.algorithm.name == "grid":
         try:
             search.space.grid()
@@ -179,18 +179,18 @@ def _enumeration_faults(search: Search) -> list[str]:
 
 
 def _read_initial(search: Search) -> tuple[Search, list[str]]:
-    """Return the search with its ``initial`` points coerced to the space's types, and all faults of these points."""
+    """Return the search with its ``initial_points`` coerced to the space's types, and all faults of these points."""
     points: list[Params] = []
     faults: list[str] = []
-    for i, given in enumerate(search.initial):
+    for i, given in enumerate(search.initial_points):
         if not isinstance(given, Mapping):
-            faults.append(f"initial[{i}] must map names to values, but got {given!r}")
+            faults.append(f"initial_points[{i}] must map names to values, but got {given!r}")
             continue
         point = search.space.coerce(given)
-        faults += [f"initial[{i}]: {fault}" for fault in search.space.faults(point)]
-        faults += [f"initial[{i}] must differ from the points before it, but is {point}"] * _holds(points, point)
+        faults += [f"initial_points[{i}]: {fault}" for fault in search.space.faults(point)]
+        faults += [f"initial_points[{i}] must differ from the points before it, but is {point}"] * _holds(points, point)
         points.append(point)
-    return replace(search, initial=tuple(points)), faults
+    return replace(search, initial_points=tuple(points)), faults
 
 
 def _holds(points: list[Params], point: Params) -> bool:

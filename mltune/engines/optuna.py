@@ -142,7 +142,7 @@ class OptunaEngine(AskTellEngine):
 
     def propose(self, number: int) -> Params:
         params = super().propose(number)
-        if self._sampler is not None and (number < len(self.search.initial) or number in self._begun):
+        if self._sampler is not None and (number < len(self.search.initial_points) or number in self._begun):
             self._sampler.adopt(number, params)
         return params
 

@@ -30,14 +30,14 @@ class _Study:
 
     Attributes:
         ranked: The COMPLETE trials, the best first.
-        initial: The number of hand-picked points.
+        n_initial: The number of hand-picked points.
         planned: The total number of trials, including those still to run.
     """
 
     space: SearchSpace
     trials: Sequence[FrozenTrial]
     ranked: Sequence[FrozenTrial]
-    initial: int
+    n_initial: int
     planned: int
 
     def top(self, name: str) -> list[float]:
@@ -51,7 +51,7 @@ def lint(
     space: SearchSpace,
     goal: Goal,
     *,
-    initial: Sequence[Params] = (),
+    initial_points: Sequence[Params] = (),
     enumerated: bool = False,
     planned: int = 0,
 ) -> tuple[str, ...]:
@@ -61,13 +61,13 @@ def lint(
         trials: All trials of the study.
         space: The search space.
         goal: The metric, and whether smaller or larger values are better.
-        initial: The hand-picked points.
+        initial_points: The hand-picked points.
         enumerated: Whether all points were listed beforehand, as in a grid.
         planned: The total number of trials if some are still to run, else 0.
     """
     finished = [trial for trial in trials if trial.finished]
     complete = [trial for trial in goal.ranked(finished) if trial.state is TrialState.COMPLETE]
-    study = _Study(space, finished, complete, len(initial), max(planned, len(finished)))
+    study = _Study(space, finished, complete, len(initial_points), max(planned, len(finished)))
     if len(complete) >= _FEW and complete[0].value == complete[-1].value:
         return (*_failures(study), *_constant(study))
     rules: list[Callable[[_Study], Iterator[str]]] = [_failures]
@@ -108,7 +108,7 @@ def _first_is_best(study: _Study) -> Iterator[str]:
     best = study.ranked[0]
     if study.ranked[1:] and study.ranked[1].value == best.value:
         return
-    if best.number < study.initial:
+    if best.number < study.n_initial:
         yield (
             f"the hand-picked point of trial {best.number} is still the best of {len(study.trials)} trials: "
             f"search closer around it, give more trials, or keep it"

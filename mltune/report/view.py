@@ -27,7 +27,7 @@ class View:
     Attributes:
         trials: The last attempt at each trial, with its reports.
         n_jobs: The number of trials that run at once.
-        initial: The hand-picked points.
+        initial_points: The hand-picked points.
         enumerated: Whether all points were listed beforehand.
         n_trials: The total number of trials that the study may use, or None if only a timeout ends it.
     """
@@ -37,7 +37,7 @@ class View:
     space: SearchSpace
     n_jobs: int = 1
     n_trials: int | None = None
-    initial: Sequence[Params] = ()
+    initial_points: Sequence[Params] = ()
     enumerated: bool = False
 
     @property
@@ -68,7 +68,7 @@ class View:
             self.trials,
             self.space,
             self.goal,
-            initial=self.initial,
+            initial_points=self.initial_points,
             enumerated=self.enumerated,
             planned=self.n_trials or 0 if unfinished else 0,
         )
@@ -102,7 +102,7 @@ def read_view(client: MlflowClient, run_id: str, *, reports: bool = True, known:
         space=config.space,
         n_jobs=config.n_jobs,
         n_trials=config.n_trials,
-        initial=config.initial,
+        initial_points=config.initial_points,
         enumerated=config.algorithm.name in LISTED,
     )
 

@@ -319,7 +319,7 @@ def test_a_second_signal_stops_at_once() -> None:
         study.signals.received, study.signals.insisted = signal.SIGINT, True
         return NEVER
 
-    study = Study(script, grace=600)
+    study = Study(script, grace_period=600)
     with pytest.raises(Stop):
         study.run()
     assert study.callback.notes == []
@@ -347,7 +347,8 @@ def test_an_attempt_whose_run_is_not_there_yet_is_dropped(lag: int) -> None:
 
 
 def test_after_the_timeout_and_its_grace_trials_are_interrupted() -> None:
-    study = Study(lambda task, attempt: FINE if task.number == 0 else NEVER, n_trials=None, timeout=0.05, grace=0.05)
+    keys = {"n_trials": None, "timeout": 0.05, "grace_period": 0.05}
+    study = Study(lambda task, attempt: FINE if task.number == 0 else NEVER, **keys)
     study.run()
     states = [run.trial.state for run in study.tracker.runs.values()]
     assert states[-1] is TrialState.INTERRUPTED or states[-1] is TrialState.COMPLETE

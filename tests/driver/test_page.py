@@ -168,7 +168,7 @@ def test_a_study_that_failed_has_a_report_too(client: MlflowClient, capsys: pyte
 
 def test_a_study_whose_best_model_is_missing_has_a_report_too(client: MlflowClient) -> None:
     with pytest.raises(mltune.StudyFailedError, match="nothing was registered") as caught:
-        tune(register="none-there")
+        tune(registered_model_name="none-there")
     assert "<h2>Slices</h2>" in artifact(client, caught.value.run_id, "report/report.html")
 
 

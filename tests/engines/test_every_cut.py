@@ -48,7 +48,7 @@ def engine(case: str) -> Engine:
         seed=3,
         algorithm=Spec("tpe" if stops else case),
         scheduler=Spec(case if stops else "none"),
-        initial=(),
+        initial_points=(),
     )
     return create_engine("optuna", search, N_TRIALS)
 

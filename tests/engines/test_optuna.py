@@ -35,7 +35,7 @@ def make(
     *,
     space: Mapping[str, Any] | None = None,
     direction: Direction = Direction.MINIMIZE,
-    initial: tuple[Params, ...] = (),
+    initial_points: tuple[Params, ...] = (),
     options: Mapping[str, Any] | None = None,
     scheduler_options: Mapping[str, Any] | None = None,
 ) -> OptunaEngine:
@@ -47,7 +47,7 @@ def make(
             seed=0,
             algorithm=Spec(algorithm, options or {}),
             scheduler=Spec(scheduler, scheduler_options or {}),
-            initial=initial,
+            initial_points=initial_points,
         ),
         30,
     )
@@ -137,8 +137,8 @@ def test_conditional_spaces_are_searched_without_a_word(algorithm: str, capfd: p
 
 
 def test_hand_picked_points_teach_the_sampler() -> None:
-    initial = tuple({"x": 0.05 * i, "n": 4} for i in range(12))
-    engine = make(initial=initial)
+    initial_points = tuple({"x": 0.05 * i, "n": 4} for i in range(12))
+    engine = make(initial_points=initial_points)
     driver = MemoryDriver(lambda params: Outcome(float(str(params["x"]))), n_trials=16)
     driver.run(engine)
     assert all(float(str(driver.started[number]["x"])) < 0.4 for number in range(12, 16))
@@ -146,7 +146,7 @@ def test_hand_picked_points_teach_the_sampler() -> None:
 
 @pytest.mark.parametrize("algorithm", OWN)
 def test_a_running_trial_counts_before_it_ends(algorithm: str) -> None:
-    engine = make(algorithm, initial=({"x": 0.5, "n": 4},))
+    engine = make(algorithm, initial_points=({"x": 0.5, "n": 4},))
     points = [engine.propose(number) for number in range(3)]
     for number in (2, 0, 1):
         engine.tell(ended(number, 1.0, params=points[number]))

@@ -19,14 +19,14 @@ from tests.strategies import spaces
 
 
 def search(
-    algorithm: str, space: SearchSpace | dict[str, Any], *, seed: int = 0, initial: tuple[Params, ...] = ()
+    algorithm: str, space: SearchSpace | dict[str, Any], *, seed: int = 0, initial_points: tuple[Params, ...] = ()
 ) -> Search:
     return Search(
         space=space if isinstance(space, SearchSpace) else SearchSpace(space),
         goal=Goal("value", Direction.MINIMIZE),
         seed=seed,
         algorithm=Spec(algorithm),
-        initial=initial,
+        initial_points=initial_points,
     )
 
 
@@ -66,7 +66,7 @@ def test_qmc_goes_on_beyond_a_block() -> None:
 
 def test_the_grid_leaves_out_the_hand_picked_points_by_type() -> None:
     space = {"c": Categorical([1, True, "1"]), "n": Int(1, 2)}
-    given = search("grid", space, initial=({"c": True, "n": 1},))
+    given = search("grid", space, initial_points=({"c": True, "n": 1},))
     points = enumerate_points(given)
     assert points is not None
     assert [tuple(points[i].values()) for i in range(5)] == [(1, 1), (1, 2), (True, 2), ("1", 1), ("1", 2)]
@@ -74,8 +74,8 @@ def test_the_grid_leaves_out_the_hand_picked_points_by_type() -> None:
 
 
 def test_manual_is_nothing_but_hand_picked_points() -> None:
-    initial: tuple[Params, ...] = ({"n": 1}, {"n": 2})
-    assert count_points(search("manual", {"n": Int(1, 9)}, initial=initial)) == 2
+    initial_points: tuple[Params, ...] = ({"n": 1}, {"n": 2})
+    assert count_points(search("manual", {"n": Int(1, 9)}, initial_points=initial_points)) == 2
 
 
 @pytest.mark.parametrize("algorithm", ["qmc", "random", "tpe"])

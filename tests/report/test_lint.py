@@ -41,7 +41,7 @@ def studied(
         seed=seed,
         algorithm=Spec(algorithm),
         scheduler=Spec("none"),
-        initial=(),
+        initial_points=(),
     )
     engine = create_engine("optuna", search, n_trials)
     trials = []
@@ -159,7 +159,7 @@ def test_initial_point_still_best() -> None:
     point = {"rate": 10**-2.5, "depth": 6, "kind": "a"}
     first = FrozenTrial(number=0, params=point, seed=0, state=TrialState.COMPLETE, value=healthy(point))
     trials = [first, *studied(healthy, HEALTHY, seed=1)[1:]]
-    warning = only(trials, HEALTHY, initial=[point])
+    warning = only(trials, HEALTHY, initial_points=[point])
     assert warning.startswith("the hand-picked point of trial 0 is still the best of 60 trials: ")
 
 
