@@ -56,7 +56,7 @@ class Option:
 
 
 @dataclass(frozen=True)
-class Method:
+class AlgorithmInfo:
     """An algorithm or a scheduler that an engine offers.
 
     Attributes:
@@ -75,7 +75,7 @@ class Method:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Search:
+class SearchProblem:
     """What an engine needs to know about a study."""
 
     space: SearchSpace

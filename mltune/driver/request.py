@@ -11,7 +11,7 @@ from mltune.engines import Engine, count_points, create_engine, get_engine
 from mltune.errors import MissingPackageError, RequestError
 from mltune.execution import Executor, ExecutorOptions, check_executor, get_executor
 from mltune.objective import Objective, ObjectiveRef
-from mltune.search import Search
+from mltune.search import SearchProblem
 from mltune.tracking import tags
 from mltune.tracking.reader import StudyRecord
 from mltune.trial import Models
@@ -87,22 +87,22 @@ def resolve(config: StudyConfig) -> Resolved:
         problems.add(
             "`registered_model_name` needs the best trial's model, but got `keep_models: none`: use all or best"
         )
-    settled: dict[str, Any] = {"seed": seed}
+    resolved: dict[str, Any] = {"seed": seed}
     notes: list[str] = []
     if engine is not None:
         notes = _notes(config, engine)
-        settled |= {"algorithm": engine.search.algorithm, "initial_points": engine.search.initial_points}
-        settled["n_trials"], said = _n_trials(config, engine)
-        notes += said
-        if settled["n_trials"] is None and config.timeout is None:
+        resolved |= {"algorithm": engine.search.algorithm, "initial_points": engine.search.initial_points}
+        resolved["n_trials"], more = _n_trials(config, engine)
+        notes += more
+        if resolved["n_trials"] is None and config.timeout is None:
             algorithm = engine.search.algorithm.name
             problems.add(f"`n_trials` or `timeout` must be given if the algorithm is {algorithm}")
     problems.check()
     assert engine is not None
     assert executor is not None
-    settled["executor"], executor_class = executor
+    resolved["executor"], executor_class = executor
     return Resolved(
-        config=config.model_copy(update=settled), engine=engine, executor=executor_class, notes=tuple(notes)
+        config=config.model_copy(update=resolved), engine=engine, executor=executor_class, notes=tuple(notes)
     )
 
 
@@ -137,8 +137,8 @@ class _Problems:
         raise (MissingPackageError if only_packages else RequestError)(list(sentences))
 
 
-def _search(config: StudyConfig, seed: int) -> Search:
-    return Search(
+def _search(config: StudyConfig, seed: int) -> SearchProblem:
+    return SearchProblem(
         space=config.space,
         goal=config.goal,
         seed=seed,

@@ -166,8 +166,8 @@ def _with_old_points(config: StudyConfig, before: StudyConfig, record: StudyReco
         )
     if config.algorithm.name != "grid" or json.dumps(config.space.to_dict()) == json.dumps(before.space.to_dict()):
         return config
-    again = [trial for trial in attempts.unfinished() if not config.space.faults(trial.params)]
-    return config.model_copy(update={"initial_points": _taken(config, [*finished, *again])})
+    unfinished = [trial for trial in attempts.unfinished() if not config.space.faults(trial.params)]
+    return config.model_copy(update={"initial_points": _taken(config, [*finished, *unfinished])})
 
 
 def _taken(config: StudyConfig, begun: Sequence[FrozenTrial]) -> tuple[Params, ...]:

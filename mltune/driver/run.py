@@ -112,7 +112,7 @@ def _make_tracker(request: StudyRequest, store: Store, executor: Executor, clock
     if past is not None:
         experiment_id = past.experiment_id
     else:
-        experiment_id = connection.experiment(store.client, config.experiment_name, project_run)
+        experiment_id = connection.get_or_create_experiment(store.client, config.experiment_name, project_run)
     return Tracker(
         store.client,
         experiment_id,

@@ -19,7 +19,7 @@ from typing import ClassVar
 
 from mltune.engines._points import ENUMERATED, enumerate_points
 from mltune.messages import Decision
-from mltune.search import Method, Search, ask_seed
+from mltune.search import AlgorithmInfo, SearchProblem, ask_seed
 from mltune.space import Params, Value
 from mltune.trial import FrozenTrial
 
@@ -37,18 +37,18 @@ class Engine:
         executor: The name of the executor that runs the trials if the study does not name one.
     """
 
-    algorithms: ClassVar[Mapping[str, Method]] = ENUMERATED
-    schedulers: ClassVar[Mapping[str, Method]] = {"none": Method()}
+    algorithms: ClassVar[Mapping[str, AlgorithmInfo]] = ENUMERATED
+    schedulers: ClassVar[Mapping[str, AlgorithmInfo]] = {"none": AlgorithmInfo()}
     packages: ClassVar[tuple[str, ...]] = ()
     executor: ClassVar[str] = "local"
 
-    def __init__(self, search: Search) -> None:
+    def __init__(self, search: SearchProblem) -> None:
         self.search = search
         self._points = enumerate_points(search)
         self._begun: dict[int, Params] = {}
 
     @classmethod
-    def auto(cls, search: Search, n_trials: int | None) -> str:
+    def auto(cls, search: SearchProblem, n_trials: int | None) -> str:
         """Return the algorithm that ``auto`` stands for; ``n_trials`` is None if only time limits the study."""
         return next((name for name in cls.algorithms if name not in ENUMERATED), "random")
 

@@ -9,8 +9,8 @@ from importlib.metadata import EntryPoint
 from mltune.engines._base import Engine
 from mltune.errors import MissingPackageError, RequestError, SpaceError, nearest
 from mltune.plugins import Registry, missing_packages, provider
-from mltune.search import Method, Search, Spec
-from mltune.space import Params, same
+from mltune.search import AlgorithmInfo, SearchProblem, Spec
+from mltune.space import Params, identical
 
 ENGINES: Registry[Engine] = Registry(
     "engine",
@@ -60,7 +60,7 @@ def get_engine(name: str) -> type[Engine]:
     return engine
 
 
-def create_engine(name: str, search: Search, n_trials: int | None = None) -> Engine:
+def create_engine(name: str, search: SearchProblem, n_trials: int | None = None) -> Engine:
     """Create the engine for a search; the engine's ``search.algorithm`` is never ``auto``.
 
     Args:
@@ -83,8 +83,8 @@ def create_engine(name: str, search: Search, n_trials: int | None = None) -> Eng
 
 
 def check_search(
-    name: str, engine_class: type[Engine], search: Search, n_trials: int | None, faults: Iterable[str] = ()
-) -> Search:
+    name: str, engine_class: type[Engine], search: SearchProblem, n_trials: int | None, faults: Iterable[str] = ()
+) -> SearchProblem:
     """Return the search with ``auto`` resolved; raise if the engine does not support it.
 
     Raises:
@@ -139,7 +139,9 @@ def _shadowed(entry: EntryPoint) -> EngineInfo:
     return EngineInfo(name=entry.name, provider=provider(entry), installed=False, remedy=remedy)
 
 
-def _resolve_auto(engine_class: type[Engine], search: Search, n_trials: int | None) -> tuple[Search, list[str]]:
+def _resolve_auto(
+    engine_class: type[Engine], search: SearchProblem, n_trials: int | None
+) -> tuple[SearchProblem, list[str]]:
     if search.algorithm.name != "auto":
         return search, []
     options = search.algorithm.options
@@ -147,7 +149,7 @@ def _resolve_auto(engine_class: type[Engine], search: Search, n_trials: int | No
     return replace(search, algorithm=Spec(engine_class.auto(search, n_trials))), faults
 
 
-def _method_faults(engine: str, kind: str, spec: Spec, offered: Mapping[str, Method]) -> list[str]:
+def _method_faults(engine: str, kind: str, spec: Spec, offered: Mapping[str, AlgorithmInfo]) -> list[str]:
     if spec.name not in offered:
         names = [*offered, *(["auto"] if kind == "algorithm" else [])]
         near = nearest(spec.name, names)
@@ -162,12 +164,12 @@ def _method_faults(engine: str, kind: str, spec: Spec, offered: Mapping[str, Met
     return faults
 
 
-def _missing_packages(kind: str, spec: Spec, offered: Mapping[str, Method]) -> list[str]:
+def _missing_packages(kind: str, spec: Spec, offered: Mapping[str, AlgorithmInfo]) -> list[str]:
     packages = offered[spec.name].packages if spec.name in offered else ()
     return missing_packages(f"{kind} {spec.name}", packages)
 
 
-def _enumeration_faults(search: Search) -> list[str]:
+def _enumeration_faults(search: SearchProblem) -> list[str]:
     if search.algorithm.name == "manual" and not search.initial_points:
         return ["algorithm manual runs the `initial_points`, but there are none: give some"]
     if search.algorithm.name == "grid":
@@ -178,7 +180,7 @@ def _enumeration_faults(search: Search) -> list[str]:
     return []
 
 
-def _read_initial(search: Search) -> tuple[Search, list[str]]:
+def _read_initial(search: SearchProblem) -> tuple[SearchProblem, list[str]]:
     """Return the search with its ``initial_points`` coerced to the space's types, and all faults of these points."""
     points: list[Params] = []
     faults: list[str] = []
@@ -194,4 +196,4 @@ def _read_initial(search: Search) -> tuple[Search, list[str]]:
 
 
 def _holds(points: list[Params], point: Params) -> bool:
-    return any(p.keys() == point.keys() and all(same(p[name], point[name]) for name in point) for p in points)
+    return any(p.keys() == point.keys() and all(identical(p[name], point[name]) for name in point) for p in points)

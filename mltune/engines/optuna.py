@@ -27,7 +27,7 @@ from mltune.engines._base import AskTellEngine
 from mltune.engines._points import ENUMERATED
 from mltune.errors import RequestError
 from mltune.goal import Goal
-from mltune.search import Method, Option, Search, ask_seed
+from mltune.search import AlgorithmInfo, Option, SearchProblem, ask_seed
 from mltune.space import Categorical, Float, Int, Parameter, Params, Value
 from mltune.trial import FrozenTrial, TrialState, is_finite
 
@@ -41,20 +41,20 @@ class OptunaEngine(AskTellEngine):
     """Engine on top of Optuna's samplers and pruners."""
 
     packages: ClassVar[tuple[str, ...]] = ("optuna",)
-    algorithms: ClassVar[Mapping[str, Method]] = MappingProxyType(
+    algorithms: ClassVar[Mapping[str, AlgorithmInfo]] = MappingProxyType(
         {
             **ENUMERATED,
-            "cmaes": Method(
+            "cmaes": AlgorithmInfo(
                 options={"n_startup_trials": Option(int, 1, low=1), "popsize": Option(int, None, low=2)},
                 packages=("cmaes",),
                 note="cmaes draws categorical and conditional parameters at random, independently of the others",
             ),
-            "gp": Method(
+            "gp": AlgorithmInfo(
                 options={"n_startup_trials": Option(int, 10, low=1)},
                 packages=("torch", "scipy"),
                 note="gp draws conditional parameters at random, independently of the others",
             ),
-            "tpe": Method(
+            "tpe": AlgorithmInfo(
                 options={
                     "n_startup_trials": Option(int, 10, low=1),
                     "n_ei_candidates": Option(int, 24, low=1),
@@ -63,10 +63,10 @@ class OptunaEngine(AskTellEngine):
             ),
         }
     )
-    schedulers: ClassVar[Mapping[str, Method]] = MappingProxyType(
+    schedulers: ClassVar[Mapping[str, AlgorithmInfo]] = MappingProxyType(
         {
-            "none": Method(),
-            "asha": Method(
+            "none": AlgorithmInfo(),
+            "asha": AlgorithmInfo(
                 options={
                     "min_resource": Option(int, 1, low=1),
                     "reduction_factor": Option(int, 4, low=2),
@@ -74,14 +74,14 @@ class OptunaEngine(AskTellEngine):
                     "bootstrap_count": Option(int, 0, low=0),
                 },
             ),
-            "hyperband": Method(
+            "hyperband": AlgorithmInfo(
                 options={
                     "min_resource": Option(int, 1, low=1),
                     "max_resource": Option(int, 27, low=1),
                     "reduction_factor": Option(int, 3, low=2),
                 },
             ),
-            "median": Method(
+            "median": AlgorithmInfo(
                 options={
                     "n_startup_trials": Option(int, 5, low=0),
                     "n_warmup_steps": Option(int, 0, low=0),
@@ -92,7 +92,7 @@ class OptunaEngine(AskTellEngine):
         }
     )
 
-    def __init__(self, search: Search) -> None:
+    def __init__(self, search: SearchProblem) -> None:
         super().__init__(search)
         self._sampler = None if search.algorithm.name in ENUMERATED else _SamplerMirror(search, self._make_sampler)
         self._pruner = None if search.scheduler.name == "none" else _PrunerMirror(search.goal, self._make_pruner())
@@ -124,7 +124,7 @@ class OptunaEngine(AskTellEngine):
         return HyperbandPruner(**options)
 
     @classmethod
-    def auto(cls, search: Search, n_trials: int | None) -> str:
+    def auto(cls, search: SearchProblem, n_trials: int | None) -> str:
         """Return ``grid`` if all points fit into ``n_trials``, ``gp`` for few trials, else ``tpe``.
 
         A Gaussian process does better with few trials. But it needs torch, learns nothing about conditional parameters
@@ -183,7 +183,7 @@ class _SamplerMirror(_Mirror):
     them as complete, but never as better than the best.
     """
 
-    def __init__(self, search: Search, make_sampler: Callable[[int], BaseSampler]) -> None:
+    def __init__(self, search: SearchProblem, make_sampler: Callable[[int], BaseSampler]) -> None:
         super().__init__(search.goal)
         self._search = search
         self._make_sampler = make_sampler

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from mltune.report._lint import LISTED, lint
+from mltune.report._lint import lint
 
-__all__ = ["LISTED", "lint"]
+__all__ = ["lint"]

@@ -11,9 +11,6 @@ from mltune.space import Params, SearchSpace
 from mltune.space.parameters import Categorical, Float, Int
 from mltune.trial import FrozenTrial, TrialState
 
-LISTED = ("grid", "manual")
-"""Algorithms whose points are all listed beforehand."""
-
 _FAILED = 0.2  # share of failed trials; above it there is a warning
 _FEW = 5  # trials; what fewer of them show may be chance
 _SETTLED = 10  # finished trials; from here on the first one should be beaten
@@ -62,7 +59,7 @@ def lint(
         space: The search space.
         goal: The metric, and whether smaller or larger values are better.
         initial_points: The hand-picked points.
-        enumerated: Whether all points were listed beforehand, as in a grid.
+        enumerated: Whether all points were known beforehand, as in a grid.
         planned: The total number of trials if some are still to run, else 0.
     """
     finished = [trial for trial in trials if trial.finished]

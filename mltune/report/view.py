@@ -9,9 +9,10 @@ from typing import Any
 
 from mlflow import MlflowClient
 
+from mltune.engines import FINITE
 from mltune.goal import Goal
 from mltune.report._importance import importances
-from mltune.report._lint import LISTED, lint
+from mltune.report._lint import lint
 from mltune.space import Params, SearchSpace
 from mltune.space.parameters import Categorical, Float, Parameter
 from mltune.study import read_config
@@ -28,7 +29,7 @@ class View:
         trials: The last attempt at each trial, with its reports.
         n_jobs: The number of trials that run at once.
         initial_points: The hand-picked points.
-        enumerated: Whether all points were listed beforehand.
+        enumerated: Whether all points were known beforehand.
         n_trials: The total number of trials that the study may use, or None if only a timeout ends it.
     """
 
@@ -103,7 +104,7 @@ def read_view(client: MlflowClient, run_id: str, *, reports: bool = True, known:
         n_jobs=config.n_jobs,
         n_trials=config.n_trials,
         initial_points=config.initial_points,
-        enumerated=config.algorithm.name in LISTED,
+        enumerated=config.algorithm.name in FINITE,
     )
 
 

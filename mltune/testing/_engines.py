@@ -13,10 +13,10 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from mltune.engines import Engine, check_search, count_points, get_engine
+from mltune.engines import FINITE, Engine, check_search, count_points, get_engine
 from mltune.errors import RequestError
 from mltune.goal import Goal
-from mltune.search import Search, Spec
+from mltune.search import SearchProblem, Spec
 from mltune.space import Categorical, Float, Int, Params, SearchSpace, Value
 from mltune.testing._driver import MemoryDriver, Outcome
 from mltune.testing._examples import (
@@ -65,7 +65,7 @@ class EngineContract(Gaps):
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         engine_class = self._class()
-        proposing = [name for name in engine_class.algorithms if name not in ("grid", "manual")]
+        proposing = [name for name in engine_class.algorithms if name not in FINITE]
         stopping = [name for name in engine_class.schedulers if name != "none"]
         for argument, names in (("algorithm", proposing), ("scheduler", stopping)):
             if argument in metafunc.fixturenames:
@@ -205,7 +205,7 @@ class EngineContract(Gaps):
             space, "grid", lambda params: Outcome(0.0), n_trials=n_trials, n_jobs=n_jobs, initial_points=initial_points
         )
         assert driver.started[0] == initial_points[0]
-        assert sorted(map(_spell, driver.started.values())) == sorted(map(_spell, space.grid()))
+        assert sorted(map(_format_point, driver.started.values())) == sorted(map(_format_point, space.grid()))
 
     def test_manual_runs_the_initial_points(self) -> None:
         """With ``manual`` the study consists of the ``initial_points`` only."""
@@ -297,7 +297,7 @@ class EngineContract(Gaps):
             else self._class().auto(self._search(plain_space(), "auto"), None)
         )
 
-    def _create(self, search: Search) -> Engine:
+    def _create(self, search: SearchProblem) -> Engine:
         engine_class = self._class()
         return engine_class(check_search(self.engine or engine_class.__name__, engine_class, search, _N))
 
@@ -310,8 +310,8 @@ class EngineContract(Gaps):
         scheduler: str | Spec = "none",
         direction: Direction = Direction.MINIMIZE,
         initial_points: tuple[Params, ...] = (),
-    ) -> Search:
-        return Search(
+    ) -> SearchProblem:
+        return SearchProblem(
             space=space,
             goal=Goal("value", direction),
             seed=seed,
@@ -345,7 +345,7 @@ class EngineContract(Gaps):
         driver.run(self._create(search))
         return driver
 
-    def _rebuild(self, trials: Sequence[FrozenTrial], search: Search) -> Engine:
+    def _rebuild(self, trials: Sequence[FrozenTrial], search: SearchProblem) -> Engine:
         engine = self._create(search)
         for trial in trials:
             engine.tell(trial)
@@ -365,5 +365,5 @@ def _reported(driver: MemoryDriver) -> dict[int, int]:
     return {trial.number: len(trial.reports) for trial in driver.trials}
 
 
-def _spell(point: Params) -> str:
+def _format_point(point: Params) -> str:
     return repr(sorted((name, repr(value)) for name, value in point.items()))

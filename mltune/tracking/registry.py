@@ -21,28 +21,28 @@ class Registration:
     """A registered model version.
 
     Attributes:
-        kept: The version that keeps the alias because its recorded value is better, and that value.
+        champion: The version that keeps the alias because its recorded value is better, and that value.
         fault: Why the version cannot be used and so does not get the alias.
     """
 
     name: str
     version: str
-    kept: tuple[str, float] | None = None
+    champion: tuple[str, float] | None = None
     fault: str | None = None
 
     @property
     def uri(self) -> str:
         """URI from which MLflow loads the version."""
-        plain = self.kept is not None or self.fault is not None
+        plain = self.champion is not None or self.fault is not None
         return f"models:/{self.name}/{self.version}" if plain else f"models:/{self.name}@{ALIAS}"
 
     def __str__(self) -> str:
         made = f"registered model '{self.name}' version {self.version}"
         if self.fault is not None:
             return f"{made}, not made {ALIAS}: it must load and predict in a fresh process, but: {self.fault}"
-        if self.kept is None:
+        if self.champion is None:
             return f"{made} as {ALIAS}"
-        version, value = self.kept
+        version, value = self.champion
         return f"{made}; version {version} stays {ALIAS}, its recorded value {value:g} is better"
 
 
@@ -112,7 +112,7 @@ def promote(client: MlflowClient, version: ModelVersion, fault: str | None = Non
     if champion is not None:
         champion_value = _comparable_value(champion, goal)
         if champion_value is not None and goal.better(champion_value, value):
-            return Registration(name, number, kept=(str(champion.version), champion_value))
+            return Registration(name, number, champion=(str(champion.version), champion_value))
     client.set_registered_model_alias(name, ALIAS, number)
     return Registration(name, number)
 

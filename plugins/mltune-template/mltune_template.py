@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import ClassVar
 
-from mltune.engines import ENUMERATED, AskTellEngine, Method, Option, Search
+from mltune.engines import ENUMERATED, AlgorithmInfo, AskTellEngine, Option, SearchProblem
 from mltune.space import Value
 from mltune.trial import FrozenTrial
 
@@ -15,10 +15,12 @@ class TemplateEngine(AskTellEngine):
 
     algorithms: ClassVar = {
         **ENUMERATED,
-        "nearby": Method(options={"n_startup_trials": Option(int, 10, low=1), "fresh": Option(float, 0.5, low=0)}),
+        "nearby": AlgorithmInfo(
+            options={"n_startup_trials": Option(int, 10, low=1), "fresh": Option(float, 0.5, low=0)}
+        ),
     }
 
-    def __init__(self, search: Search) -> None:
+    def __init__(self, search: SearchProblem) -> None:
         super().__init__(search)
         self._options = self.algorithms[search.algorithm.name].complete(search.algorithm.options)
         self._best: FrozenTrial | None = None

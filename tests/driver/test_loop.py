@@ -37,7 +37,7 @@ from mltune.messages import (
     TimedOut,
 )
 from mltune.retry import StoreError
-from mltune.search import Search, Spec
+from mltune.search import SearchProblem, Spec
 from mltune.space import Float, SearchSpace
 from mltune.testing import MemoryTracker, Script, ScriptedExecutor
 from mltune.trial import Direction, FrozenTrial, Reason, TrialState
@@ -73,7 +73,9 @@ class Told(Engine):
 
     def __init__(self) -> None:
         space = SearchSpace({"x": Float(0.0, 1.0)})
-        super().__init__(Search(space=space, goal=Goal("value", Direction.MINIMIZE), seed=0, algorithm=Spec("random")))
+        super().__init__(
+            SearchProblem(space=space, goal=Goal("value", Direction.MINIMIZE), seed=0, algorithm=Spec("random"))
+        )
         self.told: list[FrozenTrial] = []
         self.asked: list[int] = []
 

@@ -268,14 +268,14 @@ def test_a_report_is_refreshed_so_seldom_that_it_costs_a_hundredth(
     html = Path(client.get_run(study).info.artifact_uri) / "report" / "report.html"
     html.unlink()
     patient = Refresher({"MLFLOW_TRACKING_URI": tracking_uri})
-    patient.attend(study)
+    patient.tick(study)
     assert not patient.busy
     eager = Refresher({"MLFLOW_TRACKING_URI": tracking_uri}, share=1e9)
-    eager.attend(study)
+    eager.tick(study)
     assert eager.busy
     wait_for(html.exists, 240)
-    wait_for(lambda: (eager.attend(study), not eager.busy)[1], 240)
-    eager.attend(study)
+    wait_for(lambda: (eager.tick(study), not eager.busy)[1], 240)
+    eager.tick(study)
     wait_for(lambda: eager.busy, 60)
     eager.cancel()
     assert not eager.busy
@@ -308,10 +308,10 @@ def test_the_next_refresh_waits_for_as_long_as_the_last_one_allows(
     monkeypatch.setattr("mltune.driver.refresher._FIRST", 0.0)
     refresher = Refresher({"MLFLOW_TRACKING_URI": tracking_uri}, share=0.5)
     began = time.monotonic()
-    refresher.attend(study)
+    refresher.tick(study)
     assert refresher.busy
-    wait_for(lambda: (refresher.attend(study), not refresher.busy)[1], 240)
+    wait_for(lambda: (refresher.tick(study), not refresher.busy)[1], 240)
     ended = time.monotonic()
-    wait_for(lambda: (refresher.attend(study), refresher.busy)[1], 600)
+    wait_for(lambda: (refresher.tick(study), refresher.busy)[1], 600)
     assert time.monotonic() - ended >= 1.9 * (ended - began)
     refresher.cancel()

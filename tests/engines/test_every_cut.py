@@ -13,7 +13,7 @@ import pytest
 
 from mltune.engines import Engine, create_engine
 from mltune.goal import Goal
-from mltune.search import Search, Spec
+from mltune.search import SearchProblem, Spec
 from mltune.space import Categorical, Float, Int, Params, SearchSpace
 from mltune.testing import MemoryDriver, Outcome
 from mltune.trial import Direction, FrozenTrial, TrialState
@@ -42,7 +42,7 @@ def train(params: Params) -> Outcome:
 
 def engine(case: str) -> Engine:
     stops = case in SCHEDULERS
-    search = Search(
+    search = SearchProblem(
         space=GRID if case == "grid" else SPACE,
         goal=Goal("value", Direction.MINIMIZE),
         seed=3,

@@ -19,8 +19,8 @@ from mltune.engines import create_engine
 from mltune.engines.optuna import OptunaEngine, from_optuna, to_distribution, to_optuna
 from mltune.errors import RequestError
 from mltune.goal import Goal
-from mltune.search import Search, Spec, ask_seed
-from mltune.space import Categorical, Float, Int, Params, SearchSpace, same
+from mltune.search import SearchProblem, Spec, ask_seed
+from mltune.space import Categorical, Float, Int, Params, SearchSpace, identical
 from mltune.space.parameters import Parameter
 from mltune.testing import MemoryDriver, Outcome
 from mltune.trial import Direction, FrozenTrial, Reason, TrialState
@@ -41,7 +41,7 @@ def make(
 ) -> OptunaEngine:
     engine = create_engine(
         "optuna",
-        Search(
+        SearchProblem(
             space=SearchSpace(space or {"x": Float(0, 1), "n": Int(1, 8)}),
             goal=Goal("value", direction),
             seed=0,
@@ -76,7 +76,7 @@ def test_values_go_there_and_back(parameter: Parameter, u: float) -> None:
         assert type(back) is float
         assert math.isclose(back, float(str(value)), rel_tol=1e-12, abs_tol=1e-12 * (parameter.high - parameter.low))
     else:
-        assert same(back, value)
+        assert identical(back, value)
 
 
 @given(parameters, st.integers(0, 2**32 - 1))
@@ -99,8 +99,8 @@ def test_the_ends_of_a_float_are_reached_from_what_optuna_can_draw(parameter: Fl
 def test_the_ends_of_what_has_steps_are_reached(parameter: Float | Int) -> None:
     distribution = to_distribution(parameter)
     assert isinstance(distribution, IntDistribution)
-    assert same(from_optuna(parameter, distribution.low), parameter.low)
-    assert same(from_optuna(parameter, distribution.high), parameter.high)
+    assert identical(from_optuna(parameter, distribution.low), parameter.low)
+    assert identical(from_optuna(parameter, distribution.high), parameter.high)
 
 
 @given(stepped_floats())
@@ -272,7 +272,7 @@ def test_hyperband_refuses_ends_in_the_wrong_order() -> None:
     ],
 )
 def test_auto(space: dict[str, Parameter], scheduler: str, n_trials: int | None, algorithm: str) -> None:
-    search = Search(
+    search = SearchProblem(
         space=SearchSpace(space),
         goal=Goal("value", Direction.MINIMIZE),
         seed=0,
@@ -284,7 +284,7 @@ def test_auto(space: dict[str, Parameter], scheduler: str, n_trials: int | None,
 
 def test_auto_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    search = Search(
+    search = SearchProblem(
         space=SearchSpace({"x": Float(0, 1)}), goal=Goal("value", Direction.MINIMIZE), seed=0, algorithm=Spec("auto")
     )
     assert OptunaEngine.auto(search, 30) == "tpe"

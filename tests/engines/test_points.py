@@ -12,7 +12,7 @@ from mltune.engines import count_points
 from mltune.engines._points import enumerate_points
 from mltune.errors import SpaceError
 from mltune.goal import Goal
-from mltune.search import Search, Spec
+from mltune.search import SearchProblem, Spec
 from mltune.space import Categorical, Float, Int, Params, SearchSpace
 from mltune.trial import Direction
 from tests.strategies import spaces
@@ -20,8 +20,8 @@ from tests.strategies import spaces
 
 def search(
     algorithm: str, space: SearchSpace | dict[str, Any], *, seed: int = 0, initial_points: tuple[Params, ...] = ()
-) -> Search:
-    return Search(
+) -> SearchProblem:
+    return SearchProblem(
         space=space if isinstance(space, SearchSpace) else SearchSpace(space),
         goal=Goal("value", Direction.MINIMIZE),
         seed=seed,

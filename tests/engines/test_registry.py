@@ -17,7 +17,7 @@ from mltune.engines import AskTellEngine, create_engine, get_engine, list_engine
 from mltune.engines._registry import ENGINES
 from mltune.errors import MissingPackageError, RequestError
 from mltune.goal import Goal
-from mltune.search import Search, Spec
+from mltune.search import SearchProblem, Spec
 from mltune.space import Categorical, Float, Int, Params, SearchSpace
 from mltune.trial import Direction
 
@@ -32,8 +32,8 @@ def search(
     scheduler_options: Mapping[str, Any] | None = None,
     initial_points: tuple[Params, ...] = (),
     space: Mapping[str, Any] | None = None,
-) -> Search:
-    return Search(
+) -> SearchProblem:
+    return SearchProblem(
         space=SearchSpace(space or {"x": Float(0, 1), "n": Int(1, 3)}),
         goal=Goal("value", Direction.MINIMIZE),
         seed=0,
@@ -43,7 +43,7 @@ def search(
     )
 
 
-def faults(engine: str, request: Search) -> list[str]:
+def faults(engine: str, request: SearchProblem) -> list[str]:
     with pytest.raises(RequestError) as error:
         create_engine(engine, request, 20)
     return list(error.value.faults)
@@ -257,7 +257,7 @@ def test_the_template_is_installed_and_tested_like_a_strangers_plugin(tmp_path: 
     shutil.move(copy / "test_mltune_template.py", tests)
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
     subprocess.run([*pip, "--disable-pip-version-check", "--target", target, copy], check=True, cwd=tmp_path)
-    environment = os.environ | {"PYTHONPATH": str(target)}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(target), str(PLUGIN.parents[1])])}
 
     def python(*arguments: str) -> str:
         command = [sys.executable, *arguments]

@@ -13,7 +13,7 @@ from mltune import Categorical, Direction, Float, FrozenTrial, Int, Reason, Sear
 from mltune.engines import create_engine
 from mltune.goal import Goal
 from mltune.report import lint
-from mltune.search import Search, Spec, trial_seed
+from mltune.search import SearchProblem, Spec, trial_seed
 
 Objective = Callable[[Mapping[str, Any]], float]
 GOAL = Goal("value", Direction.MINIMIZE)
@@ -35,7 +35,7 @@ def studied(
     fails: Callable[[Mapping[str, Any]], bool] = lambda params: False,
 ) -> list[FrozenTrial]:
     """The trials of a study by a real engine, without workers and tracking."""
-    search = Search(
+    search = SearchProblem(
         space=space,
         goal=GOAL,
         seed=seed,
