@@ -10,6 +10,7 @@ from mltune._util.signals import Signals, Stop
 from mltune._util.timing import Stopwatch
 from mltune.driver import closing, opening
 from mltune.driver.events import Callback, CallbackError
+from mltune.driver.lines import logged
 from mltune.driver.request import StudyRequest, executor_options
 from mltune.driver.session import Session
 from mltune.errors import StudyInterrupted
@@ -45,7 +46,7 @@ def run_session(request: StudyRequest, callback: Callback) -> Study:
             settings=settings,
             tracker=_make_tracker(request, store, executor, clock),
             executor=executor,
-            callback=callback,
+            callback=logged(callback),
             signals=signals,
             timing=timing.TIMING,
             notes=[*request.notes, *request.study.notes],
@@ -53,7 +54,7 @@ def run_session(request: StudyRequest, callback: Callback) -> Study:
         try:
             with closing.closing_runs(session):
                 study = session.study = opening.open_study(session, clock)
-                callback.on_study_start(study.state, session.notes)
+                session.callback.on_study_start(study.state, session.notes)
                 study.loop.run()
                 signals.check()
                 result = closing.conclude(session, study)
