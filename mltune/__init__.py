@@ -1,11 +1,13 @@
 """mltune: hyperparameter search as a native part of MLflow.
 
-Importing it loads no engine and no mlflow, and changes nothing in the process.
+Importing it loads no engine and no mlflow, and changes nothing in the process. What a study tells is also logged, under
+the logger ``mltune``.
 """
 
 from __future__ import annotations
 
 import importlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 from mltune.errors import MltuneError, RequestError, StudyFailedError, StudyInterrupted, TrialPruned
@@ -55,6 +57,9 @@ _LAZY = {  # they import mlflow
     "resume": "api",
     "tune": "api",
 }
+
+
+logging.getLogger("mltune").addHandler(logging.NullHandler())  # what is logged goes where the user's program sends it
 
 
 def __getattr__(name: str) -> Any:

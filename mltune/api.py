@@ -13,6 +13,7 @@ from mltune.driver.request import StudyRequest, resolve
 from mltune.driver.resume import resume_study
 from mltune.driver.run import run_session
 from mltune.errors import RequestError
+from mltune.former import accepts_former_names
 from mltune.objective import Objective, pack
 from mltune.space import Params, SearchSpace
 from mltune.study import Study, StudySummary
@@ -23,6 +24,7 @@ from mltune.trial import Direction, Models
 __all__ = ["list_studies", "load_study", "resume", "resume_study", "run_study", "tune"]
 
 
+@accepts_former_names
 def tune(
     objective: Objective | str,
     space: SearchSpace | Mapping[str, Any],
@@ -37,22 +39,24 @@ def tune(
     n_jobs: int = 1,
     timeout: float | str | None = None,
     seed: int | None = None,
-    initial: Iterable[Params] = (),
-    grace: float | str = 30.0,
+    initial_points: Iterable[Params] = (),
+    grace_period: float | str = 30.0,
     trial_timeout: float | str | None = None,
     trial_memory: int | str | None = None,
     retries: Mapping[str, int] | None = None,
     store_timeout: float | str = 600.0,
     resources: Mapping[str, float] | None = None,
     executor: str | None = None,
-    isolation: Literal["process", "none"] | None = None,
-    models: Models | Literal["all", "best", "none"] = "all",
-    register: str | None = None,
+    keep_models: Models | Literal["all", "best", "none"] = "all",
+    registered_model_name: str | None = None,
     experiment_name: str | None = None,
     callbacks: Sequence[Callback] = (),
     quiet: bool = False,
 ) -> Study:
     """Search for the best hyperparameters; every trial becomes a nested MLflow run.
+
+    The arguments are also accepted under the names that they had in the first release: ``initial``, ``grace``,
+    ``models``, ``register``, and ``isolation="none"`` for ``executor="inline"``.
 
     Args:
         objective: ``train(trial) -> float`` or ``-> {metric: float}``; or ``"module:function"``.
@@ -66,21 +70,21 @@ def tune(
         n_trials: Trials in all; by default the size of a grid.
         n_jobs: Trials at once.
         timeout: Seconds, or text such as ``10m``, after which no trial is started.
-        grace: Seconds that running trials then have to end, before they are interrupted; after a signal 5 at most.
+        grace_period: Seconds that running trials then have to end, before they are interrupted; after a signal at
+            most 5.
         trial_timeout: Seconds after which a trial has FAILED.
         trial_memory: Bytes, or text such as ``2GiB``, that the processes of one trial may hold.
         retries: How often a trial that failed is tried again, by the reason; by default ``{"worker-died": 2}``.
         store_timeout: Seconds for which results wait in memory while the tracking store does not answer.
         seed: Makes a study with ``n_jobs=1`` repeatable; drawn and recorded by default.
-        initial: Points to try first.
+        initial_points: Points to try first.
         resources: Per trial, for an executor that places trials: ``{"cpu": 1, "gpu": 0.5}``.
         executor: Who runs the trials: ``local`` (worker processes of this machine), ``inline`` (this process, for
             debugging), ``ray``, or a plugin's name; by default what the engine implies: ``ray`` for engine ``ray``,
             else ``local``.
-        isolation: The earlier way to say ``executor="inline"``: ``"none"``.
-        models: Which models that trials log are kept: those of ``all`` trials, of the ``best`` one so far (models of
-            beaten trials are deleted, but not registered ones), or ``none``.
-        register: Register the best model under this name, with the alias ``champion``.
+        keep_models: Which models that trials log are kept: those of ``all`` trials, of the ``best`` one so far (models
+            of beaten trials are deleted, but not registered ones), or ``none``.
+        registered_model_name: Register the best model under this name, with the alias ``champion``.
         experiment_name: The MLflow experiment; by default the active one.
         callbacks: Told of trials that start and end, of each new best one, and of the study's end.
         quiet: Print nothing.
@@ -107,19 +111,18 @@ def tune(
             "n_jobs": n_jobs,
             "timeout": timeout,
             "seed": seed,
-            "initial": tuple(initial),
-            "grace": grace,
+            "initial_points": tuple(initial_points),
+            "grace_period": grace_period,
             "trial_timeout": trial_timeout,
             "trial_memory": trial_memory,
             "retries": retries or {},
             "store_timeout": store_timeout,
             "resources": resources or {},
-            "models": models,
-            "register": register,
+            "keep_models": keep_models,
+            "registered_model_name": registered_model_name,
             "experiment_name": experiment_name,
         }
         | ({"objective": objective} if isinstance(objective, str) else {})
-        | ({"isolation": isolation} if isolation is not None else {})
     )
     return run_study(config, objective, _callback(callbacks, quiet=quiet))
 

@@ -35,8 +35,8 @@ app = typer.Typer(
 )
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         import mltune
 
         print(f"mltune {mltune.__version__}")
@@ -65,9 +65,11 @@ def run(
     n_jobs: Annotated[int | None, typer.Option(help="Trials at once.")] = None,
     timeout: Annotated[str | None, typer.Option(help="Start no trial after this: seconds, or such as 10m.")] = None,
     seed: Annotated[int | None, typer.Option(help="Makes the study repeatable.")] = None,
-    models: Annotated[str | None, typer.Option(help="Whose models are kept: all, best or none.")] = None,
-    register: Annotated[str | None, typer.Option(help="Register the best model under this name.")] = None,
+    keep_models: Annotated[str | None, typer.Option(help="Whose models are kept: all, best or none.")] = None,
+    registered_model_name: Annotated[str | None, typer.Option(help="Register the best model under this name.")] = None,
     experiment_name: Annotated[str | None, typer.Option(help="The MLflow experiment.")] = None,
+    models: Annotated[str | None, typer.Option(hidden=True)] = None,
+    register: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Run a study file; options override its keys."""
     options = {
@@ -79,9 +81,11 @@ def run(
         "n_jobs": n_jobs,
         "timeout": timeout,
         "seed": seed,
+        "keep_models": keep_models,
+        "registered_model_name": registered_model_name,
+        "experiment_name": experiment_name,
         "models": models,
         "register": register,
-        "experiment_name": experiment_name,
     }
     from mltune.config import load_study_file
 
@@ -96,7 +100,7 @@ def run(
 
 def _workers_prepared(config: StudyConfig) -> contextlib.AbstractContextManager[None]:
     """Have the workers of executor local import MLflow while this process does."""
-    if config.engine == "ray" or config.named_executor not in (None, "local"):
+    if config.engine == "ray" or config.executor not in (None, "local"):
         return contextlib.nullcontext()
     from mltune.execution import local
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, ValidationError
 
 from mltune.errors import RequestError, SpaceError, nearest
+from mltune.former import former_fault, with_current_names
+from mltune.goal import Goal
 from mltune.search import Spec
 from mltune.space import NAME_RULE, SearchSpace, is_name
 from mltune.trial import DURATION, Direction, Models
@@ -75,7 +77,6 @@ class StudyConfig(BaseModel):
     """The settings of a study as requested; the fields are the keys of a study file.
 
     ``algorithm: auto`` and a missing ``seed``, ``n_trials`` or ``executor`` are resolved when the study starts.
-    ``isolation: none`` is the first release's form of ``executor: inline``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
@@ -85,7 +86,7 @@ class StudyConfig(BaseModel):
     metric: Annotated[str, AfterValidator(_check_name)] = "value"
     direction: Direction
     space: Annotated[SearchSpace, BeforeValidator(_parse_space)]
-    initial: tuple[dict[str, Any], ...] = ()
+    initial_points: tuple[dict[str, Any], ...] = ()
     engine: str = "optuna"
     executor: str | None = Field(default=None, min_length=1)
     algorithm: SpecField = Spec("auto")
@@ -93,27 +94,25 @@ class StudyConfig(BaseModel):
     n_trials: Annotated[int, Field(ge=1, strict=True)] | None = None
     n_jobs: Annotated[int, Field(ge=1, strict=True)] = 1
     timeout: Duration | None = None
-    grace: Annotated[float, BeforeValidator(parse_duration), Field(ge=0, allow_inf_nan=False)] = 30.0
+    grace_period: Annotated[float, BeforeValidator(parse_duration), Field(ge=0, allow_inf_nan=False)] = 30.0
     trial_timeout: Duration | None = None
     trial_memory: Annotated[ByteSize, Field(gt=0)] | None = None
     retries: Annotated[dict[str, int], BeforeValidator(_parse_retries)] = Field(default_factory=lambda: dict(RETRIES))
     store_timeout: Duration = 600.0
     seed: Annotated[int, Field(ge=0, lt=2**63, strict=True)] | None = None
     resources: dict[str, float] = Field(default_factory=dict)
-    isolation: Literal["process", "none"] | None = None
-    models: Models = Models.ALL
-    register_as: str | None = Field(default=None, alias="register", min_length=1, pattern=r"^[^/:]+$")
+    keep_models: Models = Models.ALL
+    registered_model_name: str | None = Field(default=None, min_length=1, pattern=r"^[^/:]+$")
     experiment_name: str | None = Field(default=None, min_length=1)
 
     @property
-    def named_executor(self) -> str | None:
-        """The executor that the study names, or None if its engine implies it."""
-        return self.executor or ("inline" if self.isolation == "none" else None)
+    def goal(self) -> Goal:
+        """The metric and its direction."""
+        return Goal(self.metric, self.direction)
 
     def to_yaml(self) -> str:
         """Return the text of a study file with these settings."""
-        data = self.model_dump(mode="json", by_alias=True, exclude={"space", "algorithm", "scheduler", "isolation"})
-        data["executor"] = self.named_executor
+        data = self.model_dump(mode="json", exclude={"space", "algorithm", "scheduler"})
         data = {key: value for key, value in data.items() if value not in (None, [], {})}
         for name in ("algorithm", "scheduler"):
             spec: Spec = getattr(self, name)
@@ -122,13 +121,13 @@ class StudyConfig(BaseModel):
 
 
 def validate(data: Mapping[str, Any]) -> StudyConfig:
-    """Return the settings of a study from plain data.
+    """Return the settings of a study from plain data; keys may have their former names.
 
     Raises:
         RequestError: The data is invalid; the error lists all faults, one sentence each.
     """
     try:
-        return StudyConfig.model_validate(dict(data))
+        return StudyConfig.model_validate(with_current_names(data))
     except ValidationError as error:
         raise RequestError([fault for details in error.errors() for fault in _faults(details)]) from None
 
@@ -143,7 +142,7 @@ def load_study_file(path: Path, overrides: Mapping[str, Any]) -> StudyConfig:
     Raises:
         RequestError: The file does not exist, is not a YAML mapping, or has invalid content.
     """
-    config = validate({**_read(path), **overrides})
+    config = validate({**_read(path), **with_current_names(overrides)})
     if config.objective is None:
         raise RequestError("`objective` is missing: give the function to tune as module:function")
     return config
@@ -155,10 +154,10 @@ def _faults(error: Any) -> list[str]:
     if isinstance(cause, SpaceError):
         return list(cause.faults)
     key = ".".join(str(part) for part in error["loc"])
-    keys = [field.alias or name for name, field in StudyConfig.model_fields.items()]
     match error["type"]:
         case "extra_forbidden":
-            return [f"unknown key '{key}'; {nearest(key, keys)}"]
+            unknown = f"unknown key '{key}'; {nearest(key, StudyConfig.model_fields)}"
+            return [former_fault(key, error["input"]) or unknown]
         case "missing":
             return [f"`{key}` is missing"]
         case "value_error":
@@ -180,7 +179,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def read_yaml(text: str, where: str) -> dict[str, Any]:
-    """Return the keys and values of a study file.
+    """Return the keys and values of a study file, under the names of today.
 
     Args:
         text: The file's text.
@@ -195,7 +194,7 @@ def read_yaml(text: str, where: str) -> dict[str, Any]:
         raise RequestError(f"the study file must be YAML, but {where} is not: {_yaml_problem(error)}") from None
     if not isinstance(data, dict):
         raise RequestError(f"the study file must map keys to values, but {where} holds {type(data).__name__}")
-    return {str(key): value for key, value in data.items()}
+    return with_current_names({str(key): value for key, value in data.items()})
 
 
 def _yaml_problem(error: yaml.YAMLError) -> str:

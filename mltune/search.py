@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mltune.goal import Goal
 from mltune.space import Params, SearchSpace
 from mltune.trial import Direction
 
@@ -55,7 +56,7 @@ class Option:
 
 
 @dataclass(frozen=True)
-class Method:
+class AlgorithmInfo:
     """An algorithm or a scheduler that an engine offers.
 
     Attributes:
@@ -74,15 +75,25 @@ class Method:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Search:
+class SearchProblem:
     """What an engine needs to know about a study."""
 
     space: SearchSpace
-    direction: Direction
+    goal: Goal
     seed: int
     algorithm: Spec
     scheduler: Spec = field(default_factory=lambda: Spec("none"))
-    initial: tuple[Params, ...] = ()
+    initial_points: tuple[Params, ...] = ()
+
+    @property
+    def direction(self) -> Direction:
+        """Whether smaller or larger values are better; ``goal.better`` compares two."""
+        return self.goal.direction
+
+    @property
+    def initial(self) -> tuple[Params, ...]:
+        """Return :attr:`initial_points`; their name in the first release, which plugins use."""
+        return self.initial_points
 
 
 def ask_seed(seed: int, number: int) -> int:

@@ -14,13 +14,14 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mltune._util.redaction import redact
 from mltune.config import StudyConfig, read_yaml, validate
 from mltune.errors import RequestError
+from mltune.goal import Goal
 from mltune.text import format_counts
 from mltune.tracking import reader, registry
 from mltune.tracking.connection import Store
 from mltune.tracking.cost import TrackingCost
 from mltune.tracking.reader import StudyRecord
 from mltune.tracking.registry import Registration
-from mltune.trial import Direction, FrozenTrial, TrialState, best_of
+from mltune.trial import Direction, FrozenTrial, TrialState
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,8 +36,7 @@ class Study:
     Attributes:
         run_id: The parent run.
         name: The study's name.
-        metric: The metric that decides.
-        direction: Which of its values are better.
+        goal: The metric that decides, and which of its values are better.
         state: RUNNING, COMPLETE, FAILED or INTERRUPTED.
         is_driven: Whether a driver is at work on it; a RUNNING study without one was killed.
         reason: Why it FAILED, or None.
@@ -52,8 +52,7 @@ class Study:
     run_id: str
     experiment_id: str
     name: str
-    metric: str
-    direction: Direction
+    goal: Goal
     state: TrialState
     trials: tuple[FrozenTrial, ...]
     store: Store = field(repr=False, compare=False)
@@ -66,13 +65,23 @@ class Study:
     cost: TrackingCost = field(default_factory=TrackingCost)
 
     @property
+    def metric(self) -> str:
+        """The metric that decides."""
+        return self.goal.metric
+
+    @property
+    def direction(self) -> Direction:
+        """Whether smaller or larger values of it are better."""
+        return self.goal.direction
+
+    @property
     def best_trial(self) -> FrozenTrial:
         """The COMPLETE trial with the best value; of equal ones the first.
 
         Raises:
             RequestError: No trial is COMPLETE.
         """
-        best = best_of(self.trials, self.direction)
+        best = self.goal.best(self.trials)
         if best is None:
             raise RequestError(f"a trial must be COMPLETE to be the best, but of study {self.run_id} none is")
         return best
@@ -165,8 +174,7 @@ def from_record(record: StudyRecord, store: Store, config: StudyConfig | None) -
         run_id=record.run_id,
         experiment_id=record.experiment_id,
         name=record.name,
-        metric=tags["metric"],
-        direction=Direction(tags["direction"]),
+        goal=record.goal,
         state=TrialState(tags.get("state", "RUNNING")),
         is_driven=record.is_driven,
         reason=tags.get("reason"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from numbers import Real
@@ -93,26 +93,6 @@ class FrozenTrial:
         return self.state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED)
 
 
-def best_of(trials: Iterable[FrozenTrial], direction: Direction) -> FrozenTrial | None:
-    """Return the best COMPLETE trial, the first one of equals, or None if no trial is COMPLETE."""
-    best: FrozenTrial | None = None
-    for trial in trials:
-        if trial.state is TrialState.COMPLETE and trial.value is not None:
-            best = trial if direction.better(trial.value, best.value if best else None) else best
-    return best
-
-
-def ranked(trials: Iterable[FrozenTrial], direction: Direction) -> list[FrozenTrial]:
-    """Return the COMPLETE trials, the best first, then the others in the order of their numbers."""
-    sign = 1 if direction is Direction.MINIMIZE else -1
-
-    def rank(trial: FrozenTrial) -> tuple[bool, float, int]:
-        complete = trial.state is TrialState.COMPLETE and trial.value is not None
-        return (not complete, sign * (trial.value or 0.0) if complete else 0.0, trial.number)
-
-    return sorted(trials, key=rank)
-
-
 class TrialServices(Protocol):
     """The services that a worker provides to the trial that it runs."""
 
@@ -197,7 +177,7 @@ class Trial:
                 ``signature``, ``pip_requirements``, ``metadata``.
 
         Returns:
-            The LoggedModel's id; empty if the model is not kept: outside of a study, and with ``models: none``.
+            The LoggedModel's id; empty if the model is not kept: outside of a study, and with ``keep_models: none``.
         """
         return self._services.log_model(model, name, **options)
 

@@ -59,7 +59,7 @@ def test_options_override_the_file(tmp_path: Path) -> None:
 
 
 def test_what_is_written_reads_back_the_same(tmp_path: Path) -> None:
-    config = load(GOOD, tmp_path, register="m")
+    config = load(GOOD, tmp_path, registered_model_name="m")
     again = load(config.to_yaml(), tmp_path)
     assert again == config
     assert again.to_yaml() == config.to_yaml()
@@ -104,13 +104,13 @@ def changed(**changes: Any) -> str:
         ({"timeout": 0}, "`timeout` must be greater than 0, but got 0"),
         ({"timeout": math.inf}, "`timeout` must be a finite number, but got inf"),
         ({"store_timeout": math.inf}, "`store_timeout` must be a finite number, but got inf"),
-        ({"grace": math.inf}, "`grace` must be a finite number, but got inf"),
+        ({"grace_period": math.inf}, "`grace_period` must be a finite number, but got inf"),
         ({"metric": "duration_s"}, "`metric` must not be 'duration_s'"),
         ({"algorithm": 3}, "`algorithm` must be a name, or a mapping with `name` and options, but got 3"),
         ({"seed": -1}, "`seed` must be greater than or equal to 0, but got -1"),
-        ({"isolation": "thread"}, "`isolation` must be 'process' or 'none', but got 'thread'"),
+        ({"isolation": "thread"}, "`isolation` must be 'none' or 'process', but got 'thread'"),
         ({"resources": {"gpu": "all"}}, "`resources.gpu` must be a valid number"),
-        ({"initial": [3]}, "`initial.0` must be a valid dictionary, but got 3"),
+        ({"initial_points": [3]}, "`initial_points.0` must be a valid dictionary, but got 3"),
         ({"name": ""}, "`name`"),
     ],
 )

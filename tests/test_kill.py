@@ -41,7 +41,7 @@ def train_model(trial):
 BEGIN = """
 import mltune
 mltune.tune("sweep:{objective}", {{"x": mltune.Float(0, 1)}}, direction="minimize", algorithm="random",
-            n_trials={n_trials}, seed=7, register={register!r}, **{where})
+            n_trials={n_trials}, seed=7, registered_model_name={register!r}, **{where})
 """
 
 RESUME = """

@@ -18,7 +18,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
     5: ("driver",),
     4: ("study", "report"),
     3: ("worker", "execution", "engines", "tracking"),
-    2: ("space", "trial", "objective", "messages", "search", "config", "text", "retry", "plugins"),
+    2: ("space", "trial", "goal", "objective", "messages", "search", "former", "config", "text", "retry", "plugins"),
     1: ("_util", "errors"),
 }
 """The rooms by floor; within a floor, each may import only those before it, and on floor 3 only as below."""

@@ -37,7 +37,7 @@ def points(*values: float) -> list[dict[str, float]]:
 
 def tune(*values: float, **options: Any) -> mltune.StudyResult:
     defaults: dict[str, Any] = {"direction": "minimize", "algorithm": "manual", "executor": "inline", "quiet": True}
-    return mltune.tune(objective, SPACE, initial=points(*values), **defaults | options)
+    return mltune.tune(objective, SPACE, initial_points=points(*values), **defaults | options)
 
 
 def kept(client: MlflowClient) -> list[LoggedModel]:
@@ -55,7 +55,7 @@ def test_all_are_kept_by_default(client: MlflowClient) -> None:
 
 
 def test_the_best_ones_model_is_kept(client: MlflowClient) -> None:
-    result = tune(*VALUES, 50.0, 60.0, models="best")
+    result = tune(*VALUES, 50.0, 60.0, keep_models="best")
     (model,) = kept(client)
     assert model.source_run_id == result.best_trial.run_id
     assert result.best_trial.params == {"x": 1.0}
@@ -63,15 +63,17 @@ def test_the_best_ones_model_is_kept(client: MlflowClient) -> None:
 
 
 def test_none_is_kept(client: MlflowClient) -> None:
-    result = tune(*VALUES, models="none")
+    result = tune(*VALUES, keep_models="none")
     assert kept(client) == []
     assert result.best_trial.model_id is None
     assert all(client.get_run(str(trial.run_id)).data.metrics["logged"] == 0.0 for trial in result.trials)
 
 
 def test_none_to_register_is_a_wrong_request(client: MlflowClient) -> None:
-    with pytest.raises(RequestError, match="`register` needs the best trial's model, but got `models: none`"):
-        tune(*VALUES, models="none", register="constant")
+    with pytest.raises(
+        RequestError, match="`registered_model_name` needs the best trial's model, but got `keep_models: none`"
+    ):
+        tune(*VALUES, keep_models="none", registered_model_name="constant")
     assert client.search_runs(["0"]) == []
 
 
@@ -89,9 +91,9 @@ def test_the_best_that_is_written_keeps_its_model_when_a_better_one_cannot_be(cl
             SPACE,
             direction="minimize",
             algorithm="manual",
-            initial=points(5.0, 1.0),
+            initial_points=points(5.0, 1.0),
             executor="inline",
-            models="best",
+            keep_models="best",
             quiet=True,
         )
     (first,) = client.search_runs(["0"], "tags.`mltune.number` = '0'")
@@ -103,8 +105,8 @@ def test_the_best_that_is_written_keeps_its_model_when_a_better_one_cannot_be(cl
 @pytest.mark.processes
 @pytest.mark.parametrize("how", ["mltune", "mlflow"])
 def test_a_registered_model_stays_though_it_is_beaten(how: str, client: MlflowClient) -> None:
-    options = {"register": "constant"} if how == "mltune" else {}
-    first = tune(99.0, algorithm="random", seed=0, n_trials=1, models="best", **options)
+    options = {"registered_model_name": "constant"} if how == "mltune" else {}
+    first = tune(99.0, algorithm="random", seed=0, n_trials=1, keep_models="best", **options)
     if how == "mlflow":
         mlflow.register_model(f"models:/{first.best_trial.model_id}", "constant")
     second = mltune.resume(first.run_id, objective, n_trials=4, quiet=True)
@@ -130,7 +132,7 @@ def armed(self, *args):
     original(self, *args)
 MlflowClient.delete_logged_model = armed
 from tests.test_model_policy import VALUES, tune
-tune(*VALUES, models="best")
+tune(*VALUES, keep_models="best")
 """
 
 

@@ -59,3 +59,16 @@ def test_the_version_is_the_distributions(capsys: pytest.CaptureFixture[str]) ->
         main(["--version"])
     assert (ended.value.code, capsys.readouterr().out) == (0, f"mltune {version('mlflow-mltune')}\n")
     assert mltune.__version__ == version("mlflow-mltune")
+
+
+def test_names_that_plugins_of_the_first_release_import() -> None:
+    from mltune import engines, space
+
+    assert (engines.AskTellEngine, engines.Method, engines.Search) == (
+        engines.Engine,
+        engines.AlgorithmInfo,
+        engines.SearchProblem,
+    )
+    assert space.same is space.identical
+    both = space.SearchSpace({"x": space.Float(0, 2), "n": space.Int(1, 3)})
+    assert both.at([0.5, 1.0]) == both.from_unit([0.5, 1.0]) == {"x": 1.0, "n": 3}

@@ -29,7 +29,7 @@ direction: minimize
 algorithm: random
 n_trials: 6
 seed: 1
-register: secretive
+registered_model_name: secretive
 space:
   x: {type: float, low: 0, high: 1}
 """
@@ -136,7 +136,7 @@ def test_a_token_in_the_projects_address_is_taken_out(
     (chdir / "study.yaml").write_text(STUDY)
     (chdir / "objective.py").write_text("def train(trial):\n    return trial.params['x']\n")
     monkeypatch.setenv("MLFLOW_RUN_ID", parent.info.run_id)
-    code, said = say(tracking_uri, "run", "study.yaml", "--register", "plain")
+    code, said = say(tracking_uri, "run", "study.yaml", "--registered-model-name", "plain")
     assert code == 1  # it logs no model to register
     tags = client.get_run(parent.info.run_id).data.tags
     assert tags["mlflow.source.name"] == "https://git.example/project.git"

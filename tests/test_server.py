@@ -40,7 +40,7 @@ def test_a_study_through_a_server(
         n_trials=4,
         n_jobs=2,
         seed=0,
-        register="through-a-server",
+        registered_model_name="through-a-server",
         experiment_name="remote",
     )
     printed = capfd.readouterr()

@@ -102,7 +102,7 @@ def test_the_champion_of_a_project_in_scikit_learn_and_a_better_one_after_a_rest
             direction="minimize",
             metric="cv_log_loss",
             algorithm="grid",
-            register="breast-cancer",
+            registered_model_name="breast-cancer",
             executor="inline",
             quiet=True,
         )

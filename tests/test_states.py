@@ -58,7 +58,7 @@ def test_what_may_happen_to_the_driver(
         request.getfixturevalue("joined_ray")
     cut = range(1, 1 + n_jobs)
     attempts: list[tuple[str, str, str | None]] = []
-    driver = begin(drivers, engine=engine, n_jobs=n_jobs, grace=0.1)
+    driver = begin(drivers, engine=engine, n_jobs=n_jobs, grace_period=0.1)
     study = study_of(client)
     for signum, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)):
         is_heard = signum != signal.SIGKILL
@@ -89,7 +89,7 @@ def test_what_may_happen_to_the_driver(
 
 
 def test_a_second_signal_ends_the_study_at_once(drivers: Drivers, client: MlflowClient) -> None:
-    driver = begin(drivers, grace=600)
+    driver = begin(drivers, grace_period=600)
     os.kill(driver, signal.SIGINT)
     wait_for(lambda: "a second signal stops at once" in drivers.log.read_text())
     os.kill(driver, signal.SIGTERM)
@@ -100,7 +100,7 @@ def test_a_second_signal_ends_the_study_at_once(drivers: Drivers, client: Mlflow
 
 
 def test_a_trial_that_ends_within_the_grace_counts(drivers: Drivers, client: MlflowClient, chdir: Path) -> None:
-    driver = begin(drivers, grace=600, n_jobs=2)
+    driver = begin(drivers, grace_period=600, n_jobs=2)
     os.kill(driver, signal.SIGTERM)
     wait_for(lambda: "a second signal stops at once" in drivers.log.read_text())
     (chdir / "go-on").touch()
@@ -122,7 +122,7 @@ def test_trials_that_run_when_the_time_is_over_have_a_grace(
         return 1.0
 
     result = mltune.tune(
-        objective, {"x": mltune.Float(0, 1)}, direction="minimize", timeout=3.0, grace=grace, seed=0, quiet=True
+        objective, {"x": mltune.Float(0, 1)}, direction="minimize", timeout=3.0, grace_period=grace, seed=0, quiet=True
     )
     assert [trial.state for trial in result.trials] == [TrialState.COMPLETE, second]
     expected = COMPLETE if second is TrialState.COMPLETE else INTERRUPTED
@@ -130,7 +130,7 @@ def test_trials_that_run_when_the_time_is_over_have_a_grace(
     assert outcome(client.get_run(result.run_id)) == COMPLETE
 
 
-def begin(drivers: Drivers, *, engine: str = "optuna", n_jobs: int = 1, grace: float) -> int:
+def begin(drivers: Drivers, *, engine: str = "optuna", n_jobs: int = 1, grace_period: float) -> int:
     """Start a driver of a study, whose first trial completes and whose next ones wait; its process id."""
     study = {
         "name": "waits",
@@ -142,7 +142,7 @@ def begin(drivers: Drivers, *, engine: str = "optuna", n_jobs: int = 1, grace: f
         "seed": 0,
         "engine": engine,
         "n_jobs": n_jobs,
-        "grace": grace,
+        "grace_period": grace_period,
     }
     (drivers.folder / "waits.py").write_text(OBJECTIVE.format(folder=str(drivers.folder)))
     (drivers.folder / "waits.yaml").write_text(yaml.safe_dump(study))

@@ -108,7 +108,7 @@ def run_study(request: pytest.FixtureRequest, client: MlflowClient, objective: A
     space = {"what": Categorical(list(dict.fromkeys(point["what"] for point in points))), "x": Float(0.0, 1.0)}
     with request.getfixturevalue("join_ray")() if where["engine"] == "ray" else nullcontext():
         before = of_this_process()
-        result = tune(objective, space, algorithm="manual", initial=points, n_trials=None, **where | arguments)
+        result = tune(objective, space, algorithm="manual", initial_points=points, n_trials=None, **where | arguments)
         after = of_this_process()
     return Study(result, client, children(client, result.run_id), before, after)
 
@@ -185,7 +185,7 @@ def eventful(request: pytest.FixtureRequest) -> Study:
             client,
             objective,
             name="demo",
-            initial=[{"what": what, "x": n / 20} for n, what in enumerate(["curve", "curve", *STATES])],
+            initial_points=[{"what": what, "x": n / 20} for n, what in enumerate(["curve", "curve", *STATES])],
             trial_timeout=10.0,
             retries={"worker-died": 1},
         )
@@ -227,7 +227,7 @@ def logging_study(request: pytest.FixtureRequest) -> Study:
             request,
             client,
             objective,
-            initial=[{"what": what, "x": x} for x in again for what in ("move", "log")]
+            initial_points=[{"what": what, "x": x} for x in again for what in ("move", "log")]
             + [{"what": "curve", "x": x / 10} for x in range(1, 10)],
             scheduler={"name": "asha", "min_resource": 1, "reduction_factor": 3},
             experiment_name="here",
@@ -417,7 +417,7 @@ def test_trials_cut_off_by_the_timeout_are_why_the_study_failed(client: MlflowCl
         return 1.0
 
     with pytest.raises(mltune.StudyFailedError, match="none of 1 trials completed before the timeout and its grace"):
-        tune(objective, n_trials=1, timeout=3.0, grace=0, executor="local")
+        tune(objective, n_trials=1, timeout=3.0, grace_period=0, executor="local")
 
 
 @pytest.mark.alone
@@ -431,7 +431,7 @@ def test_a_seed_repeats_the_list_whatever_the_engine(client: MlflowClient, joine
 
 
 def test_initial_points_come_first(client: MlflowClient) -> None:
-    result = tune(lambda trial: trial.params["x"], initial=[{"x": 1, "kind": "b"}])
+    result = tune(lambda trial: trial.params["x"], initial_points=[{"x": 1, "kind": "b"}])
     assert result.trials[0].params == {"x": 1.0, "kind": "b"}
     assert len(result.trials) == 3
 
@@ -500,7 +500,7 @@ def test_the_best_model_is_loaded_and_registered(client: MlflowClient) -> None:
         trial.log_model(model, input_example=[[0.5]])
         return float(trial.params["x"])
 
-    result = tune(objective, register="ridge")
+    result = tune(objective, registered_model_name="ridge")
     assert result.registration is not None
     assert result.registration.uri == "models:/ridge@champion"
     version = client.get_model_version_by_alias("ridge", "champion")
@@ -512,7 +512,7 @@ def test_the_best_model_is_loaded_and_registered(client: MlflowClient) -> None:
 
 def test_a_study_without_a_model_to_register_fails_and_says_so(client: MlflowClient) -> None:
     with pytest.raises(mltune.StudyFailedError, match=r"call trial\.log_model in it"):
-        tune(lambda trial: 1.0, register="nothing")
+        tune(lambda trial: 1.0, registered_model_name="nothing")
     assert client.search_registered_models() == []
 
 
@@ -560,10 +560,10 @@ def test_failures_at_the_start_are_forgiven_by_a_success(client: MlflowClient) -
         ({"algorithm": {"name": "tpe", "n_startup": 3}}, "did you mean 'n_startup_trials'?"),
         ({"algorithm": "grid"}, "'x' is a float from 0.0 to 1.0"),
         ({"algorithm": "manual", "n_trials": None}, "initial"),
-        ({"initial": [{"x": 2.0, "kind": "a"}]}, "'x' must be a float from 0.0 to 1.0, but got 2.0"),
+        ({"initial_points": [{"x": 2.0, "kind": "a"}]}, "'x' must be a float from 0.0 to 1.0, but got 2.0"),
         ({"n_trials": None}, "`n_trials` or `timeout` must be given"),
         ({"resources": {"cpu": 1}}, "use executor ray"),
-        ({"register": "a:b"}, "`register`"),
+        ({"registered_model_name": "a:b"}, "`registered_model_name`"),
         ({"metric": "../x"}, "`metric` must be at most 250 letters"),
         ({"space": {"x": Categorical(["a" * 5000, "b"]), "y": Categorical(["c" * 3000])}}, "the longest has 8,"),
     ],

@@ -69,7 +69,7 @@ def run(points: list[dict[str, Any]]) -> mltune.StudyResult:
         {"what": Categorical(["fine", *DEATHS]), "x": Int(0, len(points) - 1)},
         direction="minimize",
         algorithm="manual",
-        initial=points,
+        initial_points=points,
         n_jobs=2,
         trial_timeout=LIMIT,
         trial_memory="800MiB",

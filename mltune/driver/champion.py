@@ -32,6 +32,4 @@ def register(session: Session, name: str, best: FrozenTrial) -> Registration:
 def _add_version(session: Session, name: str, best: FrozenTrial) -> ModelVersion:
     client, config = session.store.client, session.request.config
     model_id = model_of(client, best)
-    return registry.add_version(
-        client, name, best, model_id, study=session.run_id, metric=config.metric, direction=config.direction
-    )
+    return registry.add_version(client, name, best, model_id, study=session.run_id, goal=config.goal)

@@ -79,8 +79,7 @@ def as_study(session: Session, study: OpenStudy, state: TrialState, reason: str 
         run_id=tracker.run_id,
         experiment_id=tracker.experiment_id,
         name=config.name,
-        metric=config.metric,
-        direction=config.direction,
+        goal=config.goal,
         state=state,
         reason=reason,
         trials=_kept(study.state),
@@ -93,7 +92,7 @@ def as_study(session: Session, study: OpenStudy, state: TrialState, reason: str 
 
 
 def _register(session: Session, study: OpenStudy, best: FrozenTrial) -> Registration | None:
-    name = session.request.config.register_as
+    name = session.request.config.registered_model_name
     if name is None:
         return None
     try:
@@ -114,7 +113,7 @@ def _report(session: Session, study: OpenStudy, state: TrialState) -> None:
 
 def _kept(state: StudyState) -> tuple[FrozenTrial, ...]:
     """The trials in the order of their numbers, without the models that were deleted."""
-    only_best = state.config.models is Models.BEST
+    only_best = state.config.keep_models is Models.BEST
     trials = (replace(each, model_id=None) if only_best and each is not state.best else each for each in state.trials)
     return tuple(sorted(trials, key=lambda trial: trial.number))
 
@@ -181,7 +180,7 @@ def _why_failed(state: StudyState) -> str:
         return "no trial was started before the timeout"
     failed = sum(trial.state is TrialState.FAILED for trial in state.trials)
     if failed == 0 and any(trial.state is TrialState.INTERRUPTED for trial in state.trials):
-        return f"none of {n_trials} trials completed before the timeout and its grace: raise them"
+        return f"none of {n_trials} trials completed before the timeout and its grace period: raise them"
     if failed == 0:
         return f"none of {n_trials} trials completed: the scheduler stopped all of them"
     first = "the first " if state.aborted else ""

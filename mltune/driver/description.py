@@ -67,4 +67,4 @@ def _head(state: TrialState, study: StudyState) -> str:
 def _best(trial: FrozenTrial, config: StudyConfig, experiment_id: str) -> str:
     link = f"[trial {trial.number}](#/experiments/{experiment_id}/runs/{trial.run_id})"
     params = format_params(trial)[:_LONGEST]
-    return f"Best ({config.direction} {config.metric}): {link} with **{trial.value:g}** ({params})."
+    return f"Best ({config.goal}): {link} with **{trial.value:g}** ({params})."

@@ -246,24 +246,24 @@ class Loop:
             self._callback.on_trial_end(self._state, trial)
 
     def _check_time(self) -> None:
-        """Heed a signal, and end trials that go on too long after the timeout.
+        """Handle a signal, and end trials that go on too long after the timeout.
 
         Raises:
             Stop: A signal came, and its grace is over.
         """
         self._callback.on_tick(self._state)
         if self._signals.received is not None:
-            self._heed(self._signals.received)
-        grace = self._config.grace
+            self._handle_signal(self._signals.received)
+        grace = self._config.grace_period
         if self._state.running and self._state.overdue > grace:
             self._callback.on_note(f"the timeout is over since {grace:g} s: the trials that still run are interrupted")
             self._executor.close()
             self.interrupt()
 
-    def _heed(self, signum: int) -> None:
+    def _handle_signal(self, signum: int) -> None:
         now = time.monotonic()
         if self._stop_at is None:
-            grace = min(self._config.grace, self._timing.signal_grace)
+            grace = min(self._config.grace_period, self._timing.signal_grace)
             self._stop_at = now + grace
             if self._state.running and not self._signals.insisted:
                 self._callback.on_note(

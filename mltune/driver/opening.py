@@ -18,7 +18,8 @@ from mltune.objective import ObjectiveRef
 from mltune.tracking import delete, reader, reconcile
 from mltune.tracking.cost import TrackingCost
 from mltune.tracking.reader import StudyRecord
-from mltune.trial import FrozenTrial, Models, best_of
+from mltune.tracking.tags import goal_tags
+from mltune.trial import FrozenTrial, Models
 
 
 def open_study(session: Session, clock: Stopwatch) -> OpenStudy:
@@ -68,8 +69,7 @@ def _tags(session: Session, study_yaml: str) -> dict[str, str]:
         "executor": str(config.executor),
         "algorithm": str(config.algorithm),
         "scheduler": str(config.scheduler),
-        "metric": config.metric,
-        "direction": config.direction,
+        **goal_tags(config.goal),
         "seed": str(config.seed),
         "study_digest": hashlib.sha256(study_yaml.encode()).hexdigest(),
     } | ({"folder": objective.folder} if isinstance(objective, ObjectiveRef) else {})
@@ -108,8 +108,8 @@ def _replay(session: Session, finished: Sequence[FrozenTrial], unfinished: Seque
 def _restore_best(session: Session, past: StudyRecord, attempts: Attempts) -> None:
     """Finish what the last driver had not written of the best trial, and not deleted of beaten ones."""
     config, finished = session.request.config, attempts.finished()
-    best = best_of(finished, config.direction)
-    if config.models is Models.BEST:
+    best = config.goal.best(finished)
+    if config.keep_models is Models.BEST:
         keep = best.run_id if best is not None else None
         runs = attempts.runs()
         session.do(lambda: delete.remove_beaten_models(session.store.client, past.experiment_id, runs, keep))

@@ -13,8 +13,9 @@ from mltune.driver.events import Callback
 from mltune.driver.refresher import Refresher, reports_enabled
 from mltune.driver.request import StudyRequest
 from mltune.driver.state import StudyState
+from mltune.engines import FINITE
 from mltune.errors import MissingPackageError
-from mltune.report import LISTED, lint, missing
+from mltune.report import lint, missing
 from mltune.tracking.connection import Store
 from mltune.tracking.registry import Registration
 from mltune.tracking.runs import Tracker
@@ -57,7 +58,7 @@ class StudyPage(Callback):
             self._next = now + self._timing.describe_every
             self.describe(TrialState.RUNNING)
         if self._refresher is not None:
-            self._refresher.attend(self._tracker.run_id)
+            self._refresher.tick(self._tracker.run_id)
 
     def cancel(self) -> None:
         """Kill the process that refreshes the report, if one is running."""
@@ -66,9 +67,9 @@ class StudyPage(Callback):
 
     def _lint(self, trials: Sequence[FrozenTrial]) -> tuple[str, ...]:
         config = self._config
-        listed = config.algorithm.name in LISTED
+        finite = config.algorithm.name in FINITE
         try:
-            return lint(trials, config.space, config.direction, initial=config.initial, enumerated=listed)
+            return lint(trials, config.space, config.goal, initial_points=config.initial_points, enumerated=finite)
         except Exception as error:  # a study does not fail for advice
             return (f"lint failed: {redact(f'{type(error).__name__}: {error}')}",)
 
@@ -86,20 +87,20 @@ class StudyPage(Callback):
             study=self._state,
             run_id=self._tracker.run_id,
             experiment_id=self._tracker.experiment_id,
-            resume=self._how_to_go_on(state),
+            resume=self._resume_command(state),
             with_report=self._reported,
             model=model,
             remarks=[redact(remark) for remark in (*remarks, *self.warnings)],
         )
 
-    def _how_to_go_on(self, state: TrialState) -> str | None:
+    def _resume_command(self, state: TrialState) -> str | None:
         """Return the command that resumes the study, or extends a complete one; None if that is not possible."""
         run_id, config, study = self._tracker.run_id, self._config, self._state
         if state is not TrialState.COMPLETE:
             return self._request.resume_command(run_id)
         budget = {}  # of what is used up as much again
         if config.n_trials is not None and study.done >= config.n_trials:
-            if config.algorithm.name in LISTED:
+            if config.algorithm.name in FINITE:
                 return None
             budget["n_trials"] = 2 * config.n_trials
         if config.timeout is not None and study.elapsed >= config.timeout:

@@ -42,7 +42,7 @@ class Refresher:
         """Whether a report is being made."""
         return self._process is not None
 
-    def attend(self, run_id: str) -> None:
+    def tick(self, run_id: str) -> None:
         """Start a report where one is due; call it now and then."""
         now = time.monotonic()
         if self._process is not None and self._process.poll() is not None:

@@ -11,7 +11,7 @@ from mltune.engines import Engine, count_points, create_engine, get_engine
 from mltune.errors import MissingPackageError, RequestError
 from mltune.execution import Executor, ExecutorOptions, check_executor, get_executor
 from mltune.objective import Objective, ObjectiveRef
-from mltune.search import Search
+from mltune.search import SearchProblem
 from mltune.tracking import tags
 from mltune.tracking.reader import StudyRecord
 from mltune.trial import Models
@@ -83,24 +83,26 @@ def resolve(config: StudyConfig) -> Resolved:
     with problems:
         engine = create_engine(config.engine, _search(config, seed), config.n_trials)
     executor = _executor(config, problems)
-    if config.models is Models.NONE and config.register_as is not None:
-        problems.add("`register` needs the best trial's model, but got `models: none`: use all or best")
-    settled: dict[str, Any] = {"seed": seed}
+    if config.keep_models is Models.NONE and config.registered_model_name is not None:
+        problems.add(
+            "`registered_model_name` needs the best trial's model, but got `keep_models: none`: use all or best"
+        )
+    resolved: dict[str, Any] = {"seed": seed}
     notes: list[str] = []
     if engine is not None:
         notes = _notes(config, engine)
-        settled |= {"algorithm": engine.search.algorithm, "initial": engine.search.initial}
-        settled["n_trials"], said = _n_trials(config, engine)
-        notes += said
-        if settled["n_trials"] is None and config.timeout is None:
+        resolved |= {"algorithm": engine.search.algorithm, "initial_points": engine.search.initial_points}
+        resolved["n_trials"], more = _n_trials(config, engine)
+        notes += more
+        if resolved["n_trials"] is None and config.timeout is None:
             algorithm = engine.search.algorithm.name
             problems.add(f"`n_trials` or `timeout` must be given if the algorithm is {algorithm}")
     problems.check()
     assert engine is not None
     assert executor is not None
-    settled["executor"], executor_class = executor
+    resolved["executor"], executor_class = executor
     return Resolved(
-        config=config.model_copy(update=settled), engine=engine, executor=executor_class, notes=tuple(notes)
+        config=config.model_copy(update=resolved), engine=engine, executor=executor_class, notes=tuple(notes)
     )
 
 
@@ -135,23 +137,20 @@ class _Problems:
         raise (MissingPackageError if only_packages else RequestError)(list(sentences))
 
 
-def _search(config: StudyConfig, seed: int) -> Search:
-    return Search(
+def _search(config: StudyConfig, seed: int) -> SearchProblem:
+    return SearchProblem(
         space=config.space,
-        direction=config.direction,
+        goal=config.goal,
         seed=seed,
         algorithm=config.algorithm,
         scheduler=config.scheduler,
-        initial=config.initial,
+        initial_points=config.initial_points,
     )
 
 
 def _executor(config: StudyConfig, problems: _Problems) -> tuple[str, type[Executor]] | None:
     """The executor that the study names or its engine implies, checked; None if it cannot be had."""
-    name = config.named_executor
-    if config.isolation is not None and name is not None and (config.isolation == "none") != (name == "inline"):
-        problems.add(f"`isolation: {config.isolation}` contradicts executor {name}: drop `isolation`")
-    name = name or implied_executor(config.engine)
+    name = config.executor or implied_executor(config.engine)
     if name is None:
         return None
     with problems:

@@ -12,6 +12,7 @@ from typing import Any
 from mltune.config import StudyConfig, read_yaml, validate
 from mltune.driver.attempts import Attempts
 from mltune.driver.events import Callback, notify
+from mltune.driver.lines import logged
 from mltune.driver.request import Resolved, StudyRequest, implied_executor, resolve
 from mltune.driver.run import run_session
 from mltune.errors import RequestError
@@ -59,7 +60,7 @@ def resume_study(
     study = resolve(config)
     config = study.config
     if (finished := _finished(record, config)) is not None:
-        notify(callback, f"study {run_id} is finished and was left as it is: {finished}")
+        notify(logged(callback), f"study {run_id} is finished and was left as it is: {finished}")
         return from_record(record, store, config)
     where = [folder, record.tags.get("folder"), "."]
     found = _objective(objective or config.objective, study, [Path(each) for each in where if each is not None])
@@ -104,7 +105,7 @@ def _changed(
         RequestError: The changes would make another study of it.
     """
     notes: list[str] = []
-    data = {**recorded, "executor": before.named_executor, "isolation": None}
+    data = dict(recorded)
     if file is not None:
         notes += _kept(before, file, changes)
         data |= {"space": file.space, "objective": file.objective}
@@ -119,8 +120,8 @@ def place(before: StudyConfig, changes: Mapping[str, Any]) -> tuple[str | None, 
 
     Another engine brings the executor that it implies, unless the study named one that its own engine does not imply.
     """
-    was = before.named_executor or implied_executor(before.engine)
-    named = changes.get("executor", before.named_executor)
+    was = before.executor or implied_executor(before.engine)
+    named = changes.get("executor", before.executor)
     if "executor" not in changes and "engine" in changes and was == (implied_executor(before.engine) or was):
         named = None
     return named, was == (named or implied_executor(changes.get("engine", before.engine)))
@@ -166,8 +167,8 @@ def _with_old_points(config: StudyConfig, before: StudyConfig, record: StudyReco
         )
     if config.algorithm.name != "grid" or json.dumps(config.space.to_dict()) == json.dumps(before.space.to_dict()):
         return config
-    again = [trial for trial in attempts.unfinished() if not config.space.faults(trial.params)]
-    return config.model_copy(update={"initial": _taken(config, [*finished, *again])})
+    unfinished = [trial for trial in attempts.unfinished() if not config.space.faults(trial.params)]
+    return config.model_copy(update={"initial_points": _taken(config, [*finished, *unfinished])})
 
 
 def _taken(config: StudyConfig, begun: Sequence[FrozenTrial]) -> tuple[Params, ...]:

@@ -10,6 +10,7 @@ from mltune._util.signals import Signals, Stop
 from mltune._util.timing import Stopwatch
 from mltune.driver import closing, opening
 from mltune.driver.events import Callback, CallbackError
+from mltune.driver.lines import logged
 from mltune.driver.request import StudyRequest, executor_options
 from mltune.driver.session import Session
 from mltune.errors import StudyInterrupted
@@ -45,7 +46,7 @@ def run_session(request: StudyRequest, callback: Callback) -> Study:
             settings=settings,
             tracker=_make_tracker(request, store, executor, clock),
             executor=executor,
-            callback=callback,
+            callback=logged(callback),
             signals=signals,
             timing=timing.TIMING,
             notes=[*request.notes, *request.study.notes],
@@ -53,7 +54,7 @@ def run_session(request: StudyRequest, callback: Callback) -> Study:
         try:
             with closing.closing_runs(session):
                 study = session.study = opening.open_study(session, clock)
-                callback.on_study_start(study.state, session.notes)
+                session.callback.on_study_start(study.state, session.notes)
                 study.loop.run()
                 signals.check()
                 result = closing.conclude(session, study)
@@ -97,7 +98,7 @@ def _start_workers(
                     metric=config.metric,
                     environment={**store.environment, **settings},
                     trial_timeout=config.trial_timeout,
-                    log_models=config.models is not Models.NONE,
+                    log_models=config.keep_models is not Models.NONE,
                     store_timeout=config.store_timeout,
                 )
             )
@@ -112,13 +113,13 @@ def _make_tracker(request: StudyRequest, store: Store, executor: Executor, clock
     if past is not None:
         experiment_id = past.experiment_id
     else:
-        experiment_id = connection.experiment(store.client, config.experiment_name, project_run)
+        experiment_id = connection.get_or_create_experiment(store.client, config.experiment_name, project_run)
     return Tracker(
         store.client,
         experiment_id,
         name=config.name,
         metric=config.metric,
-        models=config.models,
+        keep_models=config.keep_models,
         project_run=project_run,
         patience=config.store_timeout,
         wake=executor.wake,

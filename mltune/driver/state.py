@@ -13,7 +13,7 @@ from mltune.driver.attempts import Attempts
 from mltune.search import trial_seed
 from mltune.space import Params
 from mltune.text import format_counts
-from mltune.trial import FrozenTrial, Reason, TrialState, best_of
+from mltune.trial import FrozenTrial, Reason, TrialState
 
 _ABORT_AFTER = 5  # first trials that all failed
 
@@ -77,7 +77,7 @@ class StudyState:
         self.running: dict[int, RunningTrial] = {}
         self.trials: list[FrozenTrial] = list(attempts.finished())
         self.states = Counter(trial.state for trial in self.trials)
-        self.best = best_of(self.trials, config.direction)
+        self.best = config.goal.best(self.trials)
         self.last_error: str | None = None
         self.aborted = False
         self._finished = {trial.number for trial in self.trials}
@@ -193,8 +193,8 @@ class StudyState:
 
         Of two that are equal the one with the lower number is the best.
         """
-        rivals = [trial] if self.best is None else sorted([self.best, trial], key=lambda each: each.number)
-        if best_of(rivals, self.config.direction) is not trial:
+        rivals = [trial] if self.best is None else [self.best, trial]
+        if self.config.goal.best(rivals) is not trial:
             return trial
         self.best, beaten = trial, self.best
         return beaten

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from mltune.engines._base import AskTellEngine, Engine
-from mltune.engines._points import ENUMERATED, count_points
+from mltune.engines._points import ENUMERATED, FINITE, count_points
 from mltune.engines._registry import EngineInfo, check_search, create_engine, get_engine, list_engines
-from mltune.search import Method, Option, Search, Spec, ask_seed, trial_seed
+from mltune.search import AlgorithmInfo, Option, SearchProblem, Spec, ask_seed, trial_seed
 
 __all__ = [
     "ENUMERATED",
+    "FINITE",
+    "AlgorithmInfo",
     "AskTellEngine",
     "Engine",
     "EngineInfo",
     "Method",
     "Option",
     "Search",
+    "SearchProblem",
     "Spec",
     "ask_seed",
     "check_search",
@@ -24,3 +27,9 @@ __all__ = [
     "list_engines",
     "trial_seed",
 ]
+
+Method = AlgorithmInfo
+"""The name of :class:`AlgorithmInfo` in the first release."""
+
+Search = SearchProblem
+"""The name of :class:`SearchProblem` in the first release."""

@@ -19,7 +19,7 @@ from typing import ClassVar
 
 from mltune.engines._points import ENUMERATED, enumerate_points
 from mltune.messages import Decision
-from mltune.search import Method, Search, ask_seed
+from mltune.search import AlgorithmInfo, SearchProblem, ask_seed
 from mltune.space import Params, Value
 from mltune.trial import FrozenTrial
 
@@ -27,7 +27,7 @@ from mltune.trial import FrozenTrial
 class Engine:
     """Base class of engines, which propose trials and decide which to stop.
 
-    Subclasses implement ``ask``, and most of them ``tell``. mltune itself proposes the ``initial`` points first, and
+    Subclasses implement ``ask``, and most of them ``tell``. mltune itself proposes the ``initial_points`` first, and
     enumerates grid, random, qmc and manual, identically for every engine. It calls ``ask`` only for other algorithms.
 
     Attributes:
@@ -37,18 +37,18 @@ class Engine:
         executor: The name of the executor that runs the trials if the study does not name one.
     """
 
-    algorithms: ClassVar[Mapping[str, Method]] = ENUMERATED
-    schedulers: ClassVar[Mapping[str, Method]] = {"none": Method()}
+    algorithms: ClassVar[Mapping[str, AlgorithmInfo]] = ENUMERATED
+    schedulers: ClassVar[Mapping[str, AlgorithmInfo]] = {"none": AlgorithmInfo()}
     packages: ClassVar[tuple[str, ...]] = ()
     executor: ClassVar[str] = "local"
 
-    def __init__(self, search: Search) -> None:
+    def __init__(self, search: SearchProblem) -> None:
         self.search = search
         self._points = enumerate_points(search)
         self._begun: dict[int, Params] = {}
 
     @classmethod
-    def auto(cls, search: Search, n_trials: int | None) -> str:
+    def auto(cls, search: SearchProblem, n_trials: int | None) -> str:
         """Return the algorithm that ``auto`` stands for; ``n_trials`` is None if only time limits the study."""
         return next((name for name in cls.algorithms if name not in ENUMERATED), "random")
 
@@ -94,14 +94,14 @@ class Engine:
                 self._begun[trial.number] = trial.params
 
     def propose(self, number: int) -> Params:
-        """Return a trial's point: that of an unfinished trial, an ``initial`` or enumerated one, or that of ``ask``."""
+        """Return a trial's point: that of an unfinished trial, an initial or enumerated one, or that of ``ask``."""
         if number in self._begun:
             return self._begun[number]
-        initial = self.search.initial
-        if number < len(initial):
-            return initial[number]
+        initial_points = self.search.initial_points
+        if number < len(initial_points):
+            return initial_points[number]
         if self._points is not None:
-            return self._points[number - len(initial)]
+            return self._points[number - len(initial_points)]
         return self.ask(number, ask_seed(self.search.seed, number))
 
 

@@ -7,17 +7,23 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Protocol
 
-from mltune.search import Method, Search, ask_seed
+from mltune.search import AlgorithmInfo, SearchProblem, ask_seed
 from mltune.space import Params
 
-ENUMERATED: Mapping[str, Method] = MappingProxyType(
+ENUMERATED: Mapping[str, AlgorithmInfo] = MappingProxyType(
     {
-        "grid": Method(),
-        "manual": Method(),
-        "qmc": Method(packages=("scipy",), note="qmc draws each conditional parameter independently of the others"),
-        "random": Method(),
+        "grid": AlgorithmInfo(),
+        "manual": AlgorithmInfo(),
+        "qmc": AlgorithmInfo(
+            packages=("scipy",), note="qmc draws each conditional parameter independently of the others"
+        ),
+        "random": AlgorithmInfo(),
     }
 )
+
+
+FINITE = frozenset({"grid", "manual"})
+"""Those of them with a fixed number of points."""
 
 
 class Points(Protocol):
@@ -27,7 +33,7 @@ class Points(Protocol):
 
 
 class _Random:
-    def __init__(self, search: Search) -> None:
+    def __init__(self, search: SearchProblem) -> None:
         self._search = search
 
     def __getitem__(self, index: int) -> Params:
@@ -39,7 +45,7 @@ class _Sobol:
 
     _BLOCK = 256
 
-    def __init__(self, search: Search) -> None:
+    def __init__(self, search: SearchProblem) -> None:
         from scipy.stats.qmc import Sobol
 
         self._space = search.space
@@ -49,11 +55,11 @@ class _Sobol:
     def __getitem__(self, index: int) -> Params:
         while index >= len(self._drawn):
             self._drawn.extend(self._sobol.random(self._BLOCK).tolist())
-        return self._space.at(self._drawn[index])
+        return self._space.from_unit(self._drawn[index])
 
 
-def enumerate_points(search: Search) -> Points | None:
-    """Return the points of an enumerated algorithm after the ``initial`` ones, or None for the engine's algorithms.
+def enumerate_points(search: SearchProblem) -> Points | None:
+    """Return the points of an enumerated algorithm after the ``initial_points``, or None for the engine's algorithms.
 
     Raises:
         SpaceError: The algorithm is grid, and a parameter's values cannot be listed or the points are too many.
@@ -70,16 +76,16 @@ def enumerate_points(search: Search) -> Points | None:
     return None
 
 
-def count_points(search: Search) -> int | None:
-    """Return the number of points, including ``initial`` ones, or None if it is unlimited."""
-    if search.algorithm.name not in ("grid", "manual"):
+def count_points(search: SearchProblem) -> int | None:
+    """Return the number of points, including ``initial_points``, or None if it is unlimited."""
+    if search.algorithm.name not in FINITE:
         return None
     grid_points = _grid_without_initial(search) if search.algorithm.name == "grid" else []
-    return len(search.initial) + len(grid_points)
+    return len(search.initial_points) + len(grid_points)
 
 
-def _grid_without_initial(search: Search) -> list[Params]:
-    taken = {_key(point) for point in search.initial}
+def _grid_without_initial(search: SearchProblem) -> list[Params]:
+    taken = {_key(point) for point in search.initial_points}
     return [point for point in search.space.grid() if _key(point) not in taken]
 
 

@@ -9,8 +9,8 @@ from importlib.metadata import EntryPoint
 from mltune.engines._base import Engine
 from mltune.errors import MissingPackageError, RequestError, SpaceError, nearest
 from mltune.plugins import Registry, missing_packages, provider
-from mltune.search import Method, Search, Spec
-from mltune.space import Params, same
+from mltune.search import AlgorithmInfo, SearchProblem, Spec
+from mltune.space import Params, identical
 
 ENGINES: Registry[Engine] = Registry(
     "engine",
@@ -60,17 +60,17 @@ def get_engine(name: str) -> type[Engine]:
     return engine
 
 
-def create_engine(name: str, search: Search, n_trials: int | None = None) -> Engine:
+def create_engine(name: str, search: SearchProblem, n_trials: int | None = None) -> Engine:
     """Create the engine for a search; the engine's ``search.algorithm`` is never ``auto``.
 
     Args:
         name: The engine's name.
-        search: The search; its ``initial`` points are coerced to the space's types: ``1`` to ``1.0`` for a Float.
+        search: The search; its ``initial_points`` are coerced to the space's types: ``1`` to ``1.0`` for a Float.
         n_trials: The number of trials, or None if only time limits the study.
 
     Raises:
         MissingPackageError: Packages are missing, and nothing else is wrong.
-        RequestError: All faults of engine, algorithm, scheduler, options and ``initial`` points at once.
+        RequestError: All faults of engine, algorithm, scheduler, options and ``initial_points`` at once.
     """
     search, faults = _read_initial(search)
     try:
@@ -83,8 +83,8 @@ def create_engine(name: str, search: Search, n_trials: int | None = None) -> Eng
 
 
 def check_search(
-    name: str, engine_class: type[Engine], search: Search, n_trials: int | None, faults: Iterable[str] = ()
-) -> Search:
+    name: str, engine_class: type[Engine], search: SearchProblem, n_trials: int | None, faults: Iterable[str] = ()
+) -> SearchProblem:
     """Return the search with ``auto`` resolved; raise if the engine does not support it.
 
     Raises:
@@ -139,7 +139,9 @@ def _shadowed(entry: EntryPoint) -> EngineInfo:
     return EngineInfo(name=entry.name, provider=provider(entry), installed=False, remedy=remedy)
 
 
-def _resolve_auto(engine_class: type[Engine], search: Search, n_trials: int | None) -> tuple[Search, list[str]]:
+def _resolve_auto(
+    engine_class: type[Engine], search: SearchProblem, n_trials: int | None
+) -> tuple[SearchProblem, list[str]]:
     if search.algorithm.name != "auto":
         return search, []
     options = search.algorithm.options
@@ -147,7 +149,7 @@ def _resolve_auto(engine_class: type[Engine], search: Search, n_trials: int | No
     return replace(search, algorithm=Spec(engine_class.auto(search, n_trials))), faults
 
 
-def _method_faults(engine: str, kind: str, spec: Spec, offered: Mapping[str, Method]) -> list[str]:
+def _method_faults(engine: str, kind: str, spec: Spec, offered: Mapping[str, AlgorithmInfo]) -> list[str]:
     if spec.name not in offered:
         names = [*offered, *(["auto"] if kind == "algorithm" else [])]
         near = nearest(spec.name, names)
@@ -162,14 +164,14 @@ def _method_faults(engine: str, kind: str, spec: Spec, offered: Mapping[str, Met
     return faults
 
 
-def _missing_packages(kind: str, spec: Spec, offered: Mapping[str, Method]) -> list[str]:
+def _missing_packages(kind: str, spec: Spec, offered: Mapping[str, AlgorithmInfo]) -> list[str]:
     packages = offered[spec.name].packages if spec.name in offered else ()
     return missing_packages(f"{kind} {spec.name}", packages)
 
 
-def _enumeration_faults(search: Search) -> list[str]:
-    if search.algorithm.name == "manual" and not search.initial:
-        return ["algorithm manual runs the `initial` points, but there are none: give some"]
+def _enumeration_faults(search: SearchProblem) -> list[str]:
+    if search.algorithm.name == "manual" and not search.initial_points:
+        return ["algorithm manual runs the `initial_points`, but there are none: give some"]
     if search.algorithm.name == "grid":
         try:
             search.space.grid()
@@ -178,20 +180,20 @@ def _enumeration_faults(search: Search) -> list[str]:
     return []
 
 
-def _read_initial(search: Search) -> tuple[Search, list[str]]:
-    """Return the search with its ``initial`` points coerced to the space's types, and all faults of these points."""
+def _read_initial(search: SearchProblem) -> tuple[SearchProblem, list[str]]:
+    """Return the search with its ``initial_points`` coerced to the space's types, and all faults of these points."""
     points: list[Params] = []
     faults: list[str] = []
-    for i, given in enumerate(search.initial):
+    for i, given in enumerate(search.initial_points):
         if not isinstance(given, Mapping):
-            faults.append(f"initial[{i}] must map names to values, but got {given!r}")
+            faults.append(f"initial_points[{i}] must map names to values, but got {given!r}")
             continue
         point = search.space.coerce(given)
-        faults += [f"initial[{i}]: {fault}" for fault in search.space.faults(point)]
-        faults += [f"initial[{i}] must differ from the points before it, but is {point}"] * _holds(points, point)
+        faults += [f"initial_points[{i}]: {fault}" for fault in search.space.faults(point)]
+        faults += [f"initial_points[{i}] must differ from the points before it, but is {point}"] * _holds(points, point)
         points.append(point)
-    return replace(search, initial=tuple(points)), faults
+    return replace(search, initial_points=tuple(points)), faults
 
 
 def _holds(points: list[Params], point: Params) -> bool:
-    return any(p.keys() == point.keys() and all(same(p[name], point[name]) for name in point) for p in points)
+    return any(p.keys() == point.keys() and all(identical(p[name], point[name]) for name in point) for p in points)

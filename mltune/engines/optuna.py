@@ -25,10 +25,11 @@ from mltune._util.scoped import one_torch_thread, quiet
 from mltune.engines._base import AskTellEngine
 from mltune.engines._points import ENUMERATED
 from mltune.errors import RequestError
+from mltune.goal import Goal
 from mltune.plugins import importable
-from mltune.search import Method, Option, Search, ask_seed
+from mltune.search import AlgorithmInfo, Option, SearchProblem, ask_seed
 from mltune.space import Categorical, Float, Int, Parameter, Params, Value
-from mltune.trial import Direction, FrozenTrial, TrialState, is_finite
+from mltune.trial import FrozenTrial, TrialState, is_finite
 
 _STUDY = "mltune"  # Hyperband derives a trial's bracket from this name and the trial's number
 _ROUNDING = 1e-12
@@ -40,20 +41,20 @@ class OptunaEngine(AskTellEngine):
     """Engine on top of Optuna's samplers and pruners."""
 
     packages: ClassVar[tuple[str, ...]] = ("optuna",)
-    algorithms: ClassVar[Mapping[str, Method]] = MappingProxyType(
+    algorithms: ClassVar[Mapping[str, AlgorithmInfo]] = MappingProxyType(
         {
             **ENUMERATED,
-            "cmaes": Method(
+            "cmaes": AlgorithmInfo(
                 options={"n_startup_trials": Option(int, 1, low=1), "popsize": Option(int, None, low=2)},
                 packages=("cmaes",),
                 note="cmaes draws categorical and conditional parameters at random, independently of the others",
             ),
-            "gp": Method(
+            "gp": AlgorithmInfo(
                 options={"n_startup_trials": Option(int, 10, low=1)},
                 packages=("torch", "scipy"),
                 note="gp draws conditional parameters at random, independently of the others",
             ),
-            "tpe": Method(
+            "tpe": AlgorithmInfo(
                 options={
                     "n_startup_trials": Option(int, 10, low=1),
                     "n_ei_candidates": Option(int, 24, low=1),
@@ -62,10 +63,10 @@ class OptunaEngine(AskTellEngine):
             ),
         }
     )
-    schedulers: ClassVar[Mapping[str, Method]] = MappingProxyType(
+    schedulers: ClassVar[Mapping[str, AlgorithmInfo]] = MappingProxyType(
         {
-            "none": Method(),
-            "asha": Method(
+            "none": AlgorithmInfo(),
+            "asha": AlgorithmInfo(
                 options={
                     "min_resource": Option(int, 1, low=1),
                     "reduction_factor": Option(int, 4, low=2),
@@ -73,14 +74,14 @@ class OptunaEngine(AskTellEngine):
                     "bootstrap_count": Option(int, 0, low=0),
                 },
             ),
-            "hyperband": Method(
+            "hyperband": AlgorithmInfo(
                 options={
                     "min_resource": Option(int, 1, low=1),
                     "max_resource": Option(int, 27, low=1),
                     "reduction_factor": Option(int, 3, low=2),
                 },
             ),
-            "median": Method(
+            "median": AlgorithmInfo(
                 options={
                     "n_startup_trials": Option(int, 5, low=0),
                     "n_warmup_steps": Option(int, 0, low=0),
@@ -91,10 +92,10 @@ class OptunaEngine(AskTellEngine):
         }
     )
 
-    def __init__(self, search: Search) -> None:
+    def __init__(self, search: SearchProblem) -> None:
         super().__init__(search)
         self._sampler = None if search.algorithm.name in ENUMERATED else _SamplerMirror(search, self._make_sampler)
-        self._pruner = None if search.scheduler.name == "none" else _PrunerMirror(search.direction, self._make_pruner())
+        self._pruner = None if search.scheduler.name == "none" else _PrunerMirror(search.goal, self._make_pruner())
 
     def _make_sampler(self, seed: int) -> BaseSampler:
         spec = self.search.algorithm
@@ -123,7 +124,7 @@ class OptunaEngine(AskTellEngine):
         return HyperbandPruner(**options)
 
     @classmethod
-    def auto(cls, search: Search, n_trials: int | None) -> str:
+    def auto(cls, search: SearchProblem, n_trials: int | None) -> str:
         """Return ``grid`` if all points fit into ``n_trials``, ``gp`` for few trials, else ``tpe``.
 
         A Gaussian process does better with few trials. But it needs torch, learns nothing about conditional parameters
@@ -141,7 +142,7 @@ class OptunaEngine(AskTellEngine):
 
     def propose(self, number: int) -> Params:
         params = super().propose(number)
-        if self._sampler is not None and (number < len(self.search.initial) or number in self._begun):
+        if self._sampler is not None and (number < len(self.search.initial_points) or number in self._begun):
             self._sampler.adopt(number, params)
         return params
 
@@ -162,11 +163,11 @@ class OptunaEngine(AskTellEngine):
 class _Mirror:
     """An in-memory Optuna study with mltune's trial numbers; trials not known yet are empty and running."""
 
-    def __init__(self, direction: Direction) -> None:
-        self._sign = 1.0 if direction is Direction.MINIMIZE else -1.0
+    def __init__(self, goal: Goal) -> None:
+        self._goal = goal
         self._storage = InMemoryStorage()
         with quiet("optuna"):
-            self._study = optuna.create_study(study_name=_STUDY, storage=self._storage, direction=direction.value)
+            self._study = optuna.create_study(study_name=_STUDY, storage=self._storage, direction=goal.direction.value)
         self._study_id = self._storage.get_study_id_from_name(_STUDY)
 
     def _trial_id(self, number: int) -> int:
@@ -182,8 +183,8 @@ class _SamplerMirror(_Mirror):
     them as complete, but never as better than the best.
     """
 
-    def __init__(self, search: Search, make_sampler: Callable[[int], BaseSampler]) -> None:
-        super().__init__(search.direction)
+    def __init__(self, search: SearchProblem, make_sampler: Callable[[int], BaseSampler]) -> None:
+        super().__init__(search.goal)
         self._search = search
         self._make_sampler = make_sampler
         self._tpe = search.algorithm.name == "tpe"
@@ -247,7 +248,7 @@ class _SamplerMirror(_Mirror):
         if trial.state is TrialState.INTERRUPTED:
             self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
         elif (value := _completed(trial)) is not None:
-            self._best = value if self._search.direction.better(value, self._best) else self._best
+            self._best = value if self._goal.better(value, self._best) else self._best
             self._study.tell(trial.number, value)
         elif self._tpe:
             self._tell_pruned(trial)
@@ -266,20 +267,19 @@ class _SamplerMirror(_Mirror):
 
     def _stand_in(self, trial: FrozenTrial) -> float:
         """Return a value for a trial without one; for each proposal, GP clips infinity to the worst finite value."""
-        worst = self._sign * math.inf
         if trial.state is not TrialState.PRUNED or not trial.reports or self._best is None:
-            return worst
+            return self._goal.worst
         _, value = max(trial.reports.items())
         if not is_finite(value):
-            return worst
-        return self._sign * max(self._sign * value, self._sign * self._best)
+            return self._goal.worst
+        return self._best if self._goal.better(value, self._best) else value
 
 
 class _PrunerMirror(_Mirror):
     """What a scheduler knows: the reports of all trials, and which of them completed."""
 
-    def __init__(self, direction: Direction, pruner: BasePruner) -> None:
-        super().__init__(direction)
+    def __init__(self, goal: Goal, pruner: BasePruner) -> None:
+        super().__init__(goal)
         self._pruner = pruner
         self._judged: set[int] = set()
 
@@ -304,7 +304,7 @@ class _PrunerMirror(_Mirror):
             self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
 
     def _number(self, value: float) -> float:
-        return value if is_finite(value) else self._sign * _WORST
+        return value if is_finite(value) else math.copysign(_WORST, self._goal.worst)
 
 
 def _completed(trial: FrozenTrial) -> float | None:

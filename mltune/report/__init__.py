@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from mltune.plugins import missing_packages
-from mltune.report._lint import LISTED, lint
+from mltune.report._lint import lint
 
-__all__ = ["LISTED", "lint", "missing"]
+__all__ = ["lint", "missing"]
 
 
 def missing() -> list[str]:

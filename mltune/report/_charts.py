@@ -48,7 +48,7 @@ class Chart:
 def charts(view: View) -> list[Chart]:
     """Return the charts that a study's trials so far allow."""
     shown = thinned(view.ranked, min(_MOST, _MOST_VALUES // len(view.space)))
-    study = as_optuna(shown, view.space, view.direction)
+    study = as_optuna(shown, view.space, view.goal)
     complete = [trial for trial in view.trials if trial.state is TrialState.COMPLETE]
     some = "" if len(shown) == len(view.trials) else f" {len(shown):,} of {len(view.trials):,} trials are drawn."
     makers: list[Callable[[], Chart | None]] = [lambda: _failures(view), lambda: _timeline(view)]
@@ -91,10 +91,9 @@ def thinned(ranked: Sequence[FrozenTrial], most: int) -> list[FrozenTrial]:
 
 def _history(view: View, shown: Sequence[FrozenTrial], complete: Sequence[FrozenTrial], some: str) -> Chart:
     dots = [trial for trial in shown if trial.state is TrialState.COMPLETE]
-    records = [complete[0]]
-    records += [trial for trial in complete if view.direction.better(float(trial.value or 0), records[-1].value)]
+    records = view.goal.improvements(complete)
     last = complete[-1].number
-    figure = go.Figure(layout={"xaxis_title": "trial", "yaxis_title": view.metric})
+    figure = go.Figure(layout={"xaxis_title": "trial", "yaxis_title": view.goal.metric})
     figure.add_scatter(
         x=[trial.number for trial in dots],
         y=[trial.value for trial in dots],
@@ -132,7 +131,7 @@ def _parallel(study: optuna.Study, view: View, complete: Sequence[FrozenTrial], 
     names = [name for name in view.space if all(name in trial.params for trial in complete)]
     if not names:
         return None
-    figure = visualization.plot_parallel_coordinate(study, params=names, target_name=view.metric)
+    figure = visualization.plot_parallel_coordinate(study, params=names, target_name=view.goal.metric)
     left_out = len(view.space) - len(names)
     missing = f" {left_out} conditional parameters have no axis." if left_out else ""
     return Chart("Parallel coordinates", f"Each complete trial is a line; drag along an axis.{missing}{some}", figure)
@@ -141,7 +140,7 @@ def _parallel(study: optuna.Study, view: View, complete: Sequence[FrozenTrial], 
 def _slices(study: optuna.Study, view: View, some: str) -> Chart:
     seen = {name for trial in study.trials if trial.state.name == "COMPLETE" for name in trial.params}
     names = [name for name in view.space if name in seen]
-    figure = visualization.plot_slice(study, params=names, target_name=view.metric)
+    figure = visualization.plot_slice(study, params=names, target_name=view.goal.metric)
     return Chart("Slices", f"The metric over each parameter; darker trials came later.{some}", figure)
 
 
@@ -150,7 +149,7 @@ def _curves(view: View) -> Chart:
     reporting = [trial for trial in view.ranked if trial.reports]
     points = sum(len(trial.reports) for trial in reporting)
     shown = thinned(reporting, max(1, len(reporting) * _MOST_POINTS // max(points, _MOST_POINTS)))
-    figure = go.Figure(layout={"xaxis_title": "step", "yaxis_title": view.metric, "hovermode": "closest"})
+    figure = go.Figure(layout={"xaxis_title": "step", "yaxis_title": view.goal.metric, "hovermode": "closest"})
     for state in COLOURS:
         curves = [trial for trial in shown if trial.state is state]
         if curves:

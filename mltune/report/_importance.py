@@ -8,9 +8,10 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from mltune._util.scoped import quiet
+from mltune.goal import Goal
 from mltune.space import SearchSpace, Value
 from mltune.space.parameters import Categorical, Float, Int, Parameter
-from mltune.trial import Direction, FrozenTrial, TrialState, is_finite
+from mltune.trial import FrozenTrial, TrialState, is_finite
 
 _STATES = {
     TrialState.COMPLETE: optuna.trial.TrialState.COMPLETE,
@@ -19,16 +20,16 @@ _STATES = {
 }
 
 
-def as_optuna(trials: Sequence[FrozenTrial], space: SearchSpace, direction: Direction) -> optuna.Study:
+def as_optuna(trials: Sequence[FrozenTrial], space: SearchSpace, goal: Goal) -> optuna.Study:
     """Return an in-memory Optuna study of the finished trials; categorical values become strings."""
     with quiet("optuna"):
-        study = optuna.create_study(direction=direction.value, storage=optuna.storages.InMemoryStorage())
+        study = optuna.create_study(direction=goal.direction.value, storage=optuna.storages.InMemoryStorage())
     distributions = {name: _distribution(parameter) for name, parameter in space.items()}
     study.add_trials([_trial(trial, space, distributions) for trial in trials if trial.state in _STATES])
     return study
 
 
-def importances(trials: Sequence[FrozenTrial], space: SearchSpace, direction: Direction) -> dict[str, float]:
+def importances(trials: Sequence[FrozenTrial], space: SearchSpace, goal: Goal) -> dict[str, float]:
     """Return how much each parameter decides whether a trial is among the best.
 
     The method is PED-ANOVA (Watanabe et al., IJCAI 2023), as Optuna computes it.
@@ -40,7 +41,7 @@ def importances(trials: Sequence[FrozenTrial], space: SearchSpace, direction: Di
     complete = [trial for trial in trials if trial.state is TrialState.COMPLETE and is_finite(trial.value)]
     if len({trial.value for trial in complete}) < 2:
         return {}
-    study = as_optuna(complete, space, direction)
+    study = as_optuna(complete, space, goal)
     with quiet("optuna"):
         try:
             return optuna.importance.get_param_importances(study)

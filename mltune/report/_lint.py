@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from mltune.goal import Goal
 from mltune.report._influence import without_influence
 from mltune.space import Params, SearchSpace
 from mltune.space.parameters import Categorical, Float, Int
-from mltune.trial import Direction, FrozenTrial, TrialState, ranked
-
-LISTED = ("grid", "manual")
-"""Algorithms whose points are all listed beforehand."""
+from mltune.trial import FrozenTrial, TrialState
 
 _FAILED = 0.2  # share of failed trials; above it there is a warning
 _FEW = 5  # trials; what fewer of them show may be chance
@@ -29,14 +27,14 @@ class _Study:
 
     Attributes:
         ranked: The COMPLETE trials, the best first.
-        initial: The number of hand-picked points.
+        n_initial: The number of hand-picked points.
         planned: The total number of trials, including those still to run.
     """
 
     space: SearchSpace
     trials: Sequence[FrozenTrial]
     ranked: Sequence[FrozenTrial]
-    initial: int
+    n_initial: int
     planned: int
 
     def top(self, name: str) -> list[float]:
@@ -48,9 +46,9 @@ class _Study:
 def lint(
     trials: Sequence[FrozenTrial],
     space: SearchSpace,
-    direction: Direction,
+    goal: Goal,
     *,
-    initial: Sequence[Params] = (),
+    initial_points: Sequence[Params] = (),
     enumerated: bool = False,
     planned: int = 0,
 ) -> tuple[str, ...]:
@@ -59,14 +57,14 @@ def lint(
     Args:
         trials: All trials of the study.
         space: The search space.
-        direction: Whether smaller or larger values are better.
-        initial: The hand-picked points.
-        enumerated: Whether all points were listed beforehand, as in a grid.
+        goal: The metric, and whether smaller or larger values are better.
+        initial_points: The hand-picked points.
+        enumerated: Whether all points were known beforehand, as in a grid.
         planned: The total number of trials if some are still to run, else 0.
     """
     finished = [trial for trial in trials if trial.finished]
-    complete = [trial for trial in ranked(finished, direction) if trial.state is TrialState.COMPLETE]
-    study = _Study(space, finished, complete, len(initial), max(planned, len(finished)))
+    complete = [trial for trial in goal.ranked(finished) if trial.state is TrialState.COMPLETE]
+    study = _Study(space, finished, complete, len(initial_points), max(planned, len(finished)))
     if len(complete) >= _FEW and complete[0].value == complete[-1].value:
         return (*_failures(study), *_constant(study))
     rules: list[Callable[[_Study], Iterator[str]]] = [_failures]
@@ -107,7 +105,7 @@ def _first_is_best(study: _Study) -> Iterator[str]:
     best = study.ranked[0]
     if study.ranked[1:] and study.ranked[1].value == best.value:
         return
-    if best.number < study.initial:
+    if best.number < study.n_initial:
         yield (
             f"the hand-picked point of trial {best.number} is still the best of {len(study.trials)} trials: "
             f"search closer around it, give more trials, or keep it"

@@ -9,14 +9,16 @@ from typing import Any
 
 from mlflow import MlflowClient
 
+from mltune.engines import FINITE
+from mltune.goal import Goal
 from mltune.report._importance import importances
-from mltune.report._lint import LISTED, lint
+from mltune.report._lint import lint
 from mltune.space import Params, SearchSpace
 from mltune.space.parameters import Categorical, Float, Parameter
 from mltune.study import read_config
 from mltune.tracking import reader
 from mltune.tracking.reader import StudyRecord
-from mltune.trial import Direction, FrozenTrial, TrialState, ranked
+from mltune.trial import FrozenTrial, TrialState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +28,8 @@ class View:
     Attributes:
         trials: The last attempt at each trial, with its reports.
         n_jobs: The number of trials that run at once.
-        initial: The hand-picked points.
-        enumerated: Whether all points were listed beforehand.
+        initial_points: The hand-picked points.
+        enumerated: Whether all points were known beforehand.
         n_trials: The total number of trials that the study may use, or None if only a timeout ends it.
     """
 
@@ -36,21 +38,17 @@ class View:
     space: SearchSpace
     n_jobs: int = 1
     n_trials: int | None = None
-    initial: Sequence[Params] = ()
+    initial_points: Sequence[Params] = ()
     enumerated: bool = False
 
     @property
-    def metric(self) -> str:
-        return self.record.tags["metric"]
-
-    @property
-    def direction(self) -> Direction:
-        return Direction(self.record.tags["direction"])
+    def goal(self) -> Goal:
+        return self.record.goal
 
     @property
     def ranked(self) -> list[FrozenTrial]:
         """The COMPLETE trials, the best first, then the others by number."""
-        return ranked(self.trials, self.direction)
+        return self.goal.ranked(self.trials)
 
     @property
     def failures(self) -> dict[str, int]:
@@ -61,7 +59,7 @@ class View:
     @property
     def importances(self) -> dict[str, float]:
         """The importance of each parameter, see :func:`mltune.report._importance.importances`."""
-        return importances(self.trials, self.space, self.direction)
+        return importances(self.trials, self.space, self.goal)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -70,8 +68,8 @@ class View:
         return lint(
             self.trials,
             self.space,
-            self.direction,
-            initial=self.initial,
+            self.goal,
+            initial_points=self.initial_points,
             enumerated=self.enumerated,
             planned=self.n_trials or 0 if unfinished else 0,
         )
@@ -105,8 +103,8 @@ def read_view(client: MlflowClient, run_id: str, *, reports: bool = True, known:
         space=config.space,
         n_jobs=config.n_jobs,
         n_trials=config.n_trials,
-        initial=config.initial,
-        enumerated=config.algorithm.name in LISTED,
+        initial_points=config.initial_points,
+        enumerated=config.algorithm.name in FINITE,
     )
 
 

@@ -17,7 +17,7 @@ from mltune.report._leaderboard import leaderboard
 from mltune.report.view import View, read_view
 from mltune.text import format_counts, format_params, format_seconds
 from mltune.tracking.cost import TrackingCost
-from mltune.trial import FrozenTrial, TrialState, best_of
+from mltune.trial import FrozenTrial, TrialState
 
 FOLDER = "report"
 """The artifact folder of a study's run that holds the report."""
@@ -72,8 +72,8 @@ def _facts(view: View) -> list[str]:
     counts = format_counts(Counter(trial.state for trial in view.trials if trial.finished), view.n_trials)
     elapsed = format_seconds(float(tags.get("elapsed_s", 0.0)))
     facts = [f"{tags.get('state', 'UNKNOWN')}: {counts}, in {elapsed}."]
-    if (best := best_of(view.trials, view.direction)) is not None:
-        facts.append(f"Best ({tags['direction']} {view.metric}): trial {best.number} with {best.value:g}")
+    if (best := view.goal.best(view.trials)) is not None:
+        facts.append(f"Best ({view.goal}): trial {best.number} with {best.value:g}")
         facts.append(f"{format_params(best)} (run {best.run_id})")
     method = f"engine {tags['engine']}, algorithm {tags['algorithm']}, scheduler {tags['scheduler']}"
     return [*facts, f"Study {view.record.run_id}, {method}, seed {tags['seed']}; {TrackingCost.from_tags(tags)}."]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mltune.space.parameters import Categorical, Float, Int, Parameter, Params, Value, same
+from mltune.space.parameters import Categorical, Float, Int, Parameter, Params, Value, identical
 from mltune.space.space import NAME_RULE, SearchSpace, is_name
 
 __all__ = [
@@ -14,6 +14,10 @@ __all__ = [
     "Params",
     "SearchSpace",
     "Value",
+    "identical",
     "is_name",
     "same",
 ]
+
+same = identical
+"""The name of :func:`identical` in the first release."""

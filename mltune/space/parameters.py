@@ -19,7 +19,7 @@ When = Mapping[str, Sequence[Value]]
 _EXACT = 2**53  # floats represent every integer up to this one
 
 
-def same(a: Value, b: Value) -> bool:
+def identical(a: Value, b: Value) -> bool:
     """Return whether two values are equal and of the same type: ``1``, ``1.0``, ``True`` and ``"1"`` all differ."""
     return type(a) is type(b) and a == b
 
@@ -340,7 +340,7 @@ class Categorical(Parameter):
         invalid = [c for c in self.choices if not _is_scalar(c)]
         if invalid:
             return [f"each of `choices` must be a boolean, finite number, string or null, but got {invalid[0]!r}"]
-        duplicates = [c for i, c in enumerate(self.choices) if any(same(c, d) for d in self.choices[:i])]
+        duplicates = [c for i, c in enumerate(self.choices) if any(identical(c, d) for d in self.choices[:i])]
         return [f"`choices` must differ, but {duplicates[0]!r} is there twice"] if duplicates else []
 
     def __eq__(self, other: object) -> bool:
@@ -361,7 +361,7 @@ class Categorical(Parameter):
             ValueError: The value is not one of the choices.
         """
         for i, choice in enumerate(self.choices):
-            if same(value, choice):
+            if identical(value, choice):
                 return i
         raise ValueError(f"{value!r} is none of {list(self.choices)}")
 

@@ -15,9 +15,9 @@ from posixpath import normpath
 from typing import Any
 
 from mltune.errors import SpaceError, nearest
-from mltune.space.parameters import KINDS, Categorical, Float, Int, Parameter, Params, Value, same
+from mltune.space.parameters import KINDS, Categorical, Float, Int, Parameter, Params, Value, identical
 
-__all__ = ["Categorical", "Float", "Int", "Parameter", "Params", "SearchSpace", "Value", "same"]
+__all__ = ["Categorical", "Float", "Int", "Parameter", "Params", "SearchSpace", "Value", "identical"]
 
 _NAME = re.compile(r"[\w][\w.\-:/ ]*")
 _MAX_NAME = 250  # MLflow's limit for a param key
@@ -92,11 +92,11 @@ class SearchSpace(Mapping[str, Parameter]):
         """Return whether the parameter is active, given its parents' values in ``params``."""
         when = self[name].when or {}
         return all(
-            parent in params and any(same(params[parent], value) for value in allowed)
+            parent in params and any(identical(params[parent], value) for value in allowed)
             for parent, allowed in when.items()
         )
 
-    def at(self, fractions: Sequence[float]) -> dict[str, Value]:
+    def from_unit(self, fractions: Sequence[float]) -> dict[str, Value]:
         """Return the point at the given fraction of each parameter's range, without inactive parameters.
 
         Args:
@@ -108,9 +108,13 @@ class SearchSpace(Mapping[str, Parameter]):
                 point[name] = parameter.from_unit(u)
         return point
 
+    def at(self, fractions: Sequence[float]) -> dict[str, Value]:
+        """Return :meth:`from_unit`; its name in the first release, which plugins use."""
+        return self.from_unit(fractions)
+
     def sample(self, rng: random.Random) -> dict[str, Value]:
         """Draw a random point."""
-        return self.at([rng.random() for _ in self])
+        return self.from_unit([rng.random() for _ in self])
 
     def coerce(self, point: Params) -> dict[str, Value]:
         """Return the point in the order of the space, with its values coerced, such as ``1`` to ``1.0`` for a Float."""
@@ -123,7 +127,7 @@ class SearchSpace(Mapping[str, Parameter]):
         for name, parameter in self.items():
             if not self.active(name, point):
                 if name in point:
-                    faults.append(f"'{name}' is given, but exists only when {_spell_when(parameter)}")
+                    faults.append(f"'{name}' is given, but exists only when {_format_when(parameter)}")
             elif name not in point:
                 faults.append(f"'{name}' is missing; it must be {parameter.format()}")
             elif not parameter.contains(point[name]):
@@ -216,5 +220,5 @@ def _order(parameters: Mapping[str, Parameter]) -> tuple[list[str], list[str]]:
     return order, []
 
 
-def _spell_when(parameter: Parameter) -> str:
+def _format_when(parameter: Parameter) -> str:
     return " and ".join(f"{parent} is one of {list(allowed)}" for parent, allowed in (parameter.when or {}).items())

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urlencode
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -14,14 +12,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from mltune._util.redaction import redact
 from mltune.driver.events import Callback
+from mltune.driver.lines import Lines
 from mltune.driver.state import StudyState
-from mltune.text import format_params, format_seconds, format_states, format_trial
-from mltune.trial import Direction, FrozenTrial, TrialState
+from mltune.text import format_params, format_seconds
+from mltune.trial import FrozenTrial, TrialState
 
 if TYPE_CHECKING:
-    from mltune.config import StudyConfig
     from mltune.study import Study
 
 
@@ -38,50 +35,14 @@ class _Console(Console):
         self.quiet = True
 
 
-class _Lines(Callback):
+class _Lines(Lines):
     """A display that prints one plain line per finished trial."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
 
-    def on_study_start(self, study: StudyState, notes: Sequence[str]) -> None:
-        config = study.config
-        trials = f"{config.n_trials} trials" if config.n_trials is not None else "trials until the timeout"
-        self._print(
-            f"study {config.name}: {trials}, engine {config.engine}, algorithm {config.algorithm}, "
-            f"scheduler {config.scheduler}, seed {config.seed}, run {study.run_id}"
-        )
-        if study.done:
-            self._print(f"resumed: {study.done} trials are finished")
-        for note in notes:
-            self.on_note(note)
-
-    def on_note(self, text: str) -> None:
-        self._print(f"note: {text}")
-
-    def on_trial_end(self, study: StudyState, trial: FrozenTrial) -> None:
-        self._print(format_trial(trial))
-
-    def on_study_end(self, study: StudyState, result: Study | None) -> None:
-        if result is not None:
-            self._print_result(result)
-        for line in where(study.run_id, study.tracking_uri, study.experiment_id, study.config):
-            self._print(line)
-
-    def _print_result(self, result: Study) -> None:
-        best = result.best_trial
-        self._print(format_states(result.trials))
-        self._print(f"best: trial {best.number} with {result.metric} = {best.value:g} ({format_params(best)})")
-        self._print(str(result.cost))
-        for warning in result.warnings:
-            self._print(f"warning: {warning}")
-        if result.registration is not None:
-            self._print(str(result.registration))
-            if result.registration.fault is None:
-                self._print(f"load it: mlflow.pyfunc.load_model('{result.registration.uri}')")
-
-    def _print(self, line: str) -> None:
-        self._console.print(redact(line), markup=False)
+    def write(self, text: str, level: int, label: str) -> None:
+        self._console.print(f"{label}: {text}" if label else text, markup=False)
 
 
 class _Panel(_Lines):
@@ -134,26 +95,3 @@ def _format_pace(study: StudyState) -> str:
     if (left := study.left) is not None:
         parts.append(f"about {format_seconds(left)} left")
     return " · ".join(parts)
-
-
-def where(run_id: str, tracking_uri: str, experiment_id: str, config: StudyConfig | None) -> list[str]:
-    """Return lines on how to view a study and compare its trials: links if the store is a server, else what to enter.
-
-    The link to the trials sorts them by the study's metric: MLflow then shows a flat list, the best first.
-    """
-    trials = f"tags.`mltune.study` = '{run_id}'"
-    if not tracking_uri.startswith(("http://", "https://")):
-        serve = f"mlflow ui --backend-store-uri {shlex.quote(redact(tracking_uri))}"
-        return [
-            f"view: {serve}   (experiment {experiment_id}, run {run_id})",
-            f"compare its trials: search the runs for {trials}",
-        ]
-    home = f"{redact(tracking_uri).rstrip('/')}/#/experiments/{experiment_id}"
-    query = {"searchFilter": trials}
-    if config is not None:
-        ascending = str(config.direction is Direction.MINIMIZE).lower()
-        query |= {"orderByKey": f"metrics.`{config.metric}`", "orderByAsc": ascending}
-    return [
-        f"view: {home}/runs/{run_id}",
-        f"compare its trials: {home}/runs?{urlencode(query, quote_via=quote)}",
-    ]

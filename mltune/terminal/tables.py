@@ -28,7 +28,7 @@ def study_table(view: View, top: int) -> Group:
         top: The maximum number of trials in the table.
     """
     record, tags = view.record, view.record.tags
-    head = f"study {record.name}: {_format_state(record)}, {tags['direction']} {tags['metric']}"
+    head = f"study {record.name}: {_format_state(record)}, {record.goal}"
     how = f"engine {tags['engine']}, algorithm {tags['algorithm']}, scheduler {tags['scheduler']}, seed {tags['seed']}"
     lines = [head, how] + ([f"reason: {tags['reason']}"] if "reason" in tags else [])
     if view.trials:

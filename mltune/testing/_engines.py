@@ -13,9 +13,10 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from mltune.engines import Engine, check_search, count_points, get_engine
+from mltune.engines import FINITE, Engine, check_search, count_points, get_engine
 from mltune.errors import RequestError
-from mltune.search import Search, Spec
+from mltune.goal import Goal
+from mltune.search import SearchProblem, Spec
 from mltune.space import Categorical, Float, Int, Params, SearchSpace, Value
 from mltune.testing._driver import MemoryDriver, Outcome
 from mltune.testing._examples import (
@@ -64,7 +65,7 @@ class EngineContract(Gaps):
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         engine_class = self._class()
-        proposing = [name for name in engine_class.algorithms if name not in ("grid", "manual")]
+        proposing = [name for name in engine_class.algorithms if name not in FINITE]
         stopping = [name for name in engine_class.schedulers if name != "none"]
         for argument, names in (("algorithm", proposing), ("scheduler", stopping)):
             if argument in metafunc.fixturenames:
@@ -107,8 +108,8 @@ class EngineContract(Gaps):
         assert len({repr(point) for point in driver.started.values()}) > _N // 2
 
     def test_initial_points_come_first(self, algorithm: str) -> None:
-        """The ``initial`` points are proposed before all others, unchanged."""
-        driver = self._run(plain_space(), algorithm, bowl, initial=INITIAL)
+        """The ``initial_points`` are proposed before all others, unchanged."""
+        driver = self._run(plain_space(), algorithm, bowl, initial_points=INITIAL)
         assert [driver.started[0], driver.started[1]] == list(INITIAL)
 
     # Seeds
@@ -141,7 +142,7 @@ class EngineContract(Gaps):
     @pytest.mark.parametrize("n_jobs", [1, 3])
     def test_exactly_n_trials(self, algorithm: str, n_jobs: int) -> None:
         """Each trial number is used once, in whatever order the trials end."""
-        driver = self._run(plain_space(), algorithm, bowl, n_jobs=n_jobs, initial=INITIAL)
+        driver = self._run(plain_space(), algorithm, bowl, n_jobs=n_jobs, initial_points=INITIAL)
         assert list(driver.started) == sorted(trial.number for trial in driver.trials) == list(range(_N))
 
     @pytest.mark.parametrize("value", [None, math.nan, -math.inf], ids=str)
@@ -172,9 +173,10 @@ class EngineContract(Gaps):
     def test_a_rebuilt_study_goes_on_as_the_uninterrupted_one(self, algorithm: str) -> None:
         """A new engine that has learned from the trials so far proposes the same points as the uninterrupted one."""
         objective = sometimes_bad(by_x)
-        whole = self._run(rich_space(), algorithm, objective, initial=(RICH_POINT,))
+        whole = self._run(rich_space(), algorithm, objective, initial_points=(RICH_POINT,))
         for done in (3, 13):
-            rebuilt = self._rebuild(whole.trials[:done], self._search(rich_space(), algorithm, initial=(RICH_POINT,)))
+            search = self._search(rich_space(), algorithm, initial_points=(RICH_POINT,))
+            rebuilt = self._rebuild(whole.trials[:done], search)
             resumed = self._go_on(rebuilt, objective, first=done)
             assert repr(resumed.started) == repr({n: p for n, p in whole.started.items() if n >= done})
 
@@ -193,23 +195,23 @@ class EngineContract(Gaps):
 
     @pytest.mark.parametrize("n_jobs", [1, 3])
     def test_the_whole_grid_once(self, n_jobs: int) -> None:
-        """Every point of the grid is proposed exactly once, the ``initial`` one first."""
+        """Every point of the grid is proposed exactly once, the one of ``initial_points`` first."""
         if "grid" not in self._class().algorithms:
             pytest.skip("the engine does not offer grid")
         space = grid_space()
-        initial: tuple[Params, ...] = ({"kind": "b", "n": 2, "step": 0.3},)
-        n_trials = count_points(self._search(space, "grid", initial=initial))
+        initial_points: tuple[Params, ...] = ({"kind": "b", "n": 2, "step": 0.3},)
+        n_trials = count_points(self._search(space, "grid", initial_points=initial_points))
         driver = self._run(
-            space, "grid", lambda params: Outcome(0.0), n_trials=n_trials, n_jobs=n_jobs, initial=initial
+            space, "grid", lambda params: Outcome(0.0), n_trials=n_trials, n_jobs=n_jobs, initial_points=initial_points
         )
-        assert driver.started[0] == initial[0]
-        assert sorted(map(_spell, driver.started.values())) == sorted(map(_spell, space.grid()))
+        assert driver.started[0] == initial_points[0]
+        assert sorted(map(_format_point, driver.started.values())) == sorted(map(_format_point, space.grid()))
 
     def test_manual_runs_the_initial_points(self) -> None:
-        """With ``manual`` the study consists of the ``initial`` points only."""
+        """With ``manual`` the study consists of the ``initial_points`` only."""
         if "manual" not in self._class().algorithms:
             pytest.skip("the engine does not offer manual")
-        driver = self._run(plain_space(), "manual", bowl, n_trials=2, initial=INITIAL)
+        driver = self._run(plain_space(), "manual", bowl, n_trials=2, initial_points=INITIAL)
         assert list(driver.started.values()) == list(INITIAL)
 
     # Early stopping
@@ -295,7 +297,7 @@ class EngineContract(Gaps):
             else self._class().auto(self._search(plain_space(), "auto"), None)
         )
 
-    def _create(self, search: Search) -> Engine:
+    def _create(self, search: SearchProblem) -> Engine:
         engine_class = self._class()
         return engine_class(check_search(self.engine or engine_class.__name__, engine_class, search, _N))
 
@@ -307,15 +309,15 @@ class EngineContract(Gaps):
         seed: int = 0,
         scheduler: str | Spec = "none",
         direction: Direction = Direction.MINIMIZE,
-        initial: tuple[Params, ...] = (),
-    ) -> Search:
-        return Search(
+        initial_points: tuple[Params, ...] = (),
+    ) -> SearchProblem:
+        return SearchProblem(
             space=space,
-            direction=direction,
+            goal=Goal("value", direction),
             seed=seed,
             algorithm=self._spec(algorithm),
             scheduler=self._spec(scheduler),
-            initial=initial,
+            initial_points=initial_points,
         )
 
     def _spec(self, given: str | Spec) -> Spec:
@@ -343,7 +345,7 @@ class EngineContract(Gaps):
         driver.run(self._create(search))
         return driver
 
-    def _rebuild(self, trials: Sequence[FrozenTrial], search: Search) -> Engine:
+    def _rebuild(self, trials: Sequence[FrozenTrial], search: SearchProblem) -> Engine:
         engine = self._create(search)
         for trial in trials:
             engine.tell(trial)
@@ -363,5 +365,5 @@ def _reported(driver: MemoryDriver) -> dict[int, int]:
     return {trial.number: len(trial.reports) for trial in driver.trials}
 
 
-def _spell(point: Params) -> str:
+def _format_point(point: Params) -> str:
     return repr(sorted((name, repr(value)) for name, value in point.items()))

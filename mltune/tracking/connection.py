@@ -107,7 +107,7 @@ def connect() -> Store:
     return Store(client, uri, registry_uri)
 
 
-def experiment(client: MlflowClient, name: str | None, project_run: Run | None = None) -> str:
+def get_or_create_experiment(client: MlflowClient, name: str | None, project_run: Run | None = None) -> str:
     """Return the id of the experiment to use; create the experiment if the name is new.
 
     Args:

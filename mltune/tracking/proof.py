@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 from mltune._util.redaction import redact
 
-_LOOK_AROUND = 0.05  # seconds between checks of the process
+_POLL = 0.05  # seconds between checks of the process
 _PATIENCE = 600.0  # seconds that a model may take to load and predict
 
 _CODE = """
@@ -57,7 +57,7 @@ def verify_model(uri: str, environment: Mapping[str, str | None], check: Callabl
                     check()
                     if time.monotonic() > deadline:
                         return f"that took longer than {_PATIENCE:g} s"
-                    time.sleep(_LOOK_AROUND)
+                    time.sleep(_POLL)
             finally:
                 process.kill()
                 process.wait()

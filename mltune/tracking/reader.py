@@ -18,10 +18,11 @@ from mlflow.exceptions import MlflowException
 
 from mltune._util.redaction import cause
 from mltune.errors import RequestError
+from mltune.goal import Goal
 from mltune.retry import is_transient
 from mltune.tracking.lease import Lease
-from mltune.tracking.tags import ALL_STEPS, own_tags
-from mltune.trial import DURATION, Direction, FrozenTrial, Reason, TrialState, best_of
+from mltune.tracking.tags import ALL_STEPS, own_tags, read_goal
+from mltune.trial import DURATION, FrozenTrial, Reason, TrialState
 
 _PAGE = 5000
 _READERS = 4  # concurrent calls; a database's pool holds five connections
@@ -56,9 +57,14 @@ class StudyRecord:
         return tuple(attempts[-1] for attempts in self.attempts.values())
 
     @property
+    def goal(self) -> Goal:
+        """The metric that decides, and which of its values are better."""
+        return read_goal(self.tags)
+
+    @property
     def best_trial(self) -> FrozenTrial | None:
         """The COMPLETE trial with the best value, or None if no trial is COMPLETE."""
-        return best_of(self.trials, Direction(self.tags["direction"]))
+        return self.goal.best(self.trials)
 
     @property
     def lease(self) -> Lease | None:

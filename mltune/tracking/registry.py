@@ -9,7 +9,9 @@ from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from mltune.trial import Direction, FrozenTrial, is_finite
+from mltune.goal import Goal
+from mltune.tracking.tags import goal_tags, prefixed, read_goal, without_prefix
+from mltune.trial import FrozenTrial, is_finite
 
 ALIAS = "champion"
 
@@ -19,28 +21,28 @@ class Registration:
     """A registered model version.
 
     Attributes:
-        kept: The version that keeps the alias because its recorded value is better, and that value.
+        champion: The version that keeps the alias because its recorded value is better, and that value.
         fault: Why the version cannot be used and so does not get the alias.
     """
 
     name: str
     version: str
-    kept: tuple[str, float] | None = None
+    champion: tuple[str, float] | None = None
     fault: str | None = None
 
     @property
     def uri(self) -> str:
         """URI from which MLflow loads the version."""
-        plain = self.kept is not None or self.fault is not None
+        plain = self.champion is not None or self.fault is not None
         return f"models:/{self.name}/{self.version}" if plain else f"models:/{self.name}@{ALIAS}"
 
     def __str__(self) -> str:
         made = f"registered model '{self.name}' version {self.version}"
         if self.fault is not None:
             return f"{made}, not made {ALIAS}: it must load and predict in a fresh process, but: {self.fault}"
-        if self.kept is None:
+        if self.champion is None:
             return f"{made} as {ALIAS}"
-        version, value = self.kept
+        version, value = self.champion
         return f"{made}; version {version} stays {ALIAS}, its recorded value {value:g} is better"
 
 
@@ -64,7 +66,7 @@ def find_model(client: MlflowClient, run_id: str) -> str | None:
 
 
 def add_version(
-    client: MlflowClient, name: str, trial: FrozenTrial, model_id: str, *, study: str, metric: str, direction: Direction
+    client: MlflowClient, name: str, trial: FrozenTrial, model_id: str, *, study: str, goal: Goal
 ) -> ModelVersion:
     """Return a registered model's version for a trial's model; create it if needed, and do not set the alias yet.
 
@@ -74,21 +76,19 @@ def add_version(
         trial: The best trial; its value is stored in the version's tags.
         model_id: The LoggedModel's id.
         study: The parent run's id.
-        metric: The metric of the trial's value.
-        direction: Whether a smaller or a larger value is better.
+        goal: The metric of the trial's value, and whether smaller or larger values are better.
     """
     _ensure(client, name)
     tags = {
-        "mltune.study": study,
-        "mltune.trial": str(trial.run_id),
-        "mltune.number": str(trial.number),
-        "mltune.metric": metric,
-        "mltune.value": repr(trial.value),
-        "mltune.direction": str(direction),
+        "study": study,
+        "trial": str(trial.run_id),
+        "number": str(trial.number),
+        "value": repr(trial.value),
+        **goal_tags(goal),
     }
     source = f"models:/{model_id}"
     return _version_of(client, name, source, str(trial.run_id)) or client.create_model_version(
-        name, source, run_id=trial.run_id, tags=tags, model_id=model_id
+        name, source, run_id=trial.run_id, tags=prefixed(tags), model_id=model_id
     )
 
 
@@ -107,12 +107,12 @@ def promote(client: MlflowClient, version: ModelVersion, fault: str | None = Non
         return Registration(name, number, fault=fault)
     if "mltune.fault" in version.tags:
         client.delete_model_version_tag(name, number, "mltune.fault")
-    champion, direction = _champion(client, name), Direction(version.tags["mltune.direction"])
+    champion, goal = _champion(client, name), read_goal(without_prefix(version.tags))
     value = float(version.tags["mltune.value"])
     if champion is not None:
-        champion_value = _comparable_value(champion, version.tags["mltune.metric"], direction)
-        if champion_value is not None and direction.better(champion_value, value):
-            return Registration(name, number, kept=(str(champion.version), champion_value))
+        champion_value = _comparable_value(champion, goal)
+        if champion_value is not None and goal.better(champion_value, value):
+            return Registration(name, number, champion=(str(champion.version), champion_value))
     client.set_registered_model_alias(name, ALIAS, number)
     return Registration(name, number)
 
@@ -137,13 +137,13 @@ def _champion(client: MlflowClient, name: str) -> ModelVersion | None:
     return client.get_model_version(name, alias) if alias is not None else None
 
 
-def _comparable_value(version: ModelVersion, metric: str, direction: Direction) -> float | None:
-    """Return a version's recorded value, or None if it is unusable or of another metric or direction."""
-    tags = version.tags
-    if tags.get("mltune.metric") != metric or tags.get("mltune.direction") != direction:
+def _comparable_value(version: ModelVersion, goal: Goal) -> float | None:
+    """Return a version's recorded value, or None if it is unusable or of another goal."""
+    tags = without_prefix(version.tags)
+    if not goal_tags(goal).items() <= tags.items():
         return None
     try:
-        value = float(tags["mltune.value"])
+        value = float(tags["value"])
     except (KeyError, ValueError):
         return None
     return value if is_finite(value) else None

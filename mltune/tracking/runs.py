@@ -50,7 +50,7 @@ class Tracker:
         experiment_id: The experiment of all runs of the study.
         name: The study's name.
         metric: The study's metric.
-        models: Which models are kept.
+        keep_models: Which models are kept.
         project_run: The run that ``mlflow run`` created for this study, or None.
         patience: Seconds for which a call is retried while the store does not answer.
         wake: Called from another thread when there are :meth:`events`.
@@ -70,7 +70,7 @@ class Tracker:
         *,
         name: str,
         metric: str,
-        models: Models = Models.ALL,
+        keep_models: Models = Models.ALL,
         project_run: Run | None = None,
         patience: float = 600.0,
         wake: Callable[[], None] = lambda: None,
@@ -80,7 +80,7 @@ class Tracker:
         self._client = client
         self._name = name
         self._metric = metric
-        self._models = models
+        self._keep_models = keep_models
         self._project_run = project_run
         self._context = {name: redact(value) for name, value in resolve_tags().items()}
         active = mlflow.active_run()  # of this thread
@@ -212,7 +212,7 @@ class Tracker:
             if not self._writer.failed:  # if it failed, the better trial may not be written
                 delete.remove_models(self._client, self.experiment_id, str(trial.run_id))
 
-        if self._models is Models.BEST and trial.run_id is not None:
+        if self._keep_models is Models.BEST and trial.run_id is not None:
             self._writer.put(remove)
 
     def drop_trial(self, trial: FrozenTrial) -> None:

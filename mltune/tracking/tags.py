@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from mlflow.entities import Run, RunTag
 
 from mltune.errors import SpaceError
+from mltune.goal import Goal
 from mltune.space import Categorical, Parameter, SearchSpace
+from mltune.trial import Direction
 
 STATUS: Mapping[str, str] = {
     "RUNNING": "RUNNING",
@@ -38,7 +40,22 @@ def to_tags(tags: Mapping[str, str]) -> list[RunTag]:
 
 def own_tags(run: Run) -> dict[str, str]:
     """Return mltune's tags of a run, without the prefix."""
-    return {key.removeprefix(_PREFIX): value for key, value in run.data.tags.items() if key.startswith(_PREFIX)}
+    return without_prefix(run.data.tags)
+
+
+def without_prefix(tags: Mapping[str, str]) -> dict[str, str]:
+    """Return those of MLflow's tags that are mltune's, without the prefix."""
+    return {key.removeprefix(_PREFIX): value for key, value in tags.items() if key.startswith(_PREFIX)}
+
+
+def goal_tags(goal: Goal) -> dict[str, str]:
+    """Return the tags that record a goal, without the prefix."""
+    return {"metric": goal.metric, "direction": str(goal.direction)}
+
+
+def read_goal(tags: Mapping[str, str]) -> Goal:
+    """Return the goal that tags without the prefix record."""
+    return Goal(tags["metric"], Direction(tags["direction"]))
 
 
 def check_fits(space: SearchSpace) -> None:

@@ -20,7 +20,7 @@ from mltune.retry import LeaseLostError, StoreError, delays, is_transient, sente
 
 T = TypeVar("T")
 
-_LOOK_AROUND = 0.2  # seconds between checks for signals while the driver's thread waits for a call
+_POLL = 0.2  # seconds between checks for signals while the driver's thread waits for a call
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Writer:
         self._calls.put(_Call(make, future=future))
         while True:
             with contextlib.suppress(FutureTimeout):
-                return future.result(_LOOK_AROUND)
+                return future.result(_POLL)
             check()
 
     def events(self) -> Iterator[Event]:

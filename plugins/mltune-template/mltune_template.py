@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from typing import ClassVar
 
-from mltune.engines import ENUMERATED, AskTellEngine, Method, Option, Search
-from mltune.space import Params, Value
-from mltune.trial import FrozenTrial, TrialState
+from mltune.engines import ENUMERATED, AlgorithmInfo, AskTellEngine, Option, SearchProblem
+from mltune.space import Value
+from mltune.trial import FrozenTrial
 
 
 class TemplateEngine(AskTellEngine):
@@ -15,18 +15,20 @@ class TemplateEngine(AskTellEngine):
 
     algorithms: ClassVar = {
         **ENUMERATED,
-        "nearby": Method(options={"n_startup_trials": Option(int, 10, low=1), "fresh": Option(float, 0.5, low=0)}),
+        "nearby": AlgorithmInfo(
+            options={"n_startup_trials": Option(int, 10, low=1), "fresh": Option(float, 0.5, low=0)}
+        ),
     }
 
-    def __init__(self, search: Search) -> None:
+    def __init__(self, search: SearchProblem) -> None:
         super().__init__(search)
         self._options = self.algorithms[search.algorithm.name].complete(search.algorithm.options)
-        self._best: tuple[float, Params] | None = None
+        self._best: FrozenTrial | None = None
 
     def ask(self, number: int, seed: int) -> dict[str, Value]:
         """A random point; after the start-up trials each value is the best point's own, unless drawn afresh."""
         rng, space = random.Random(seed), self.search.space
-        best = self._best[1] if self._best and number >= self._options["n_startup_trials"] else {}
+        best = self._best.params if self._best and number >= self._options["n_startup_trials"] else {}
         point: dict[str, Value] = {}
         for name, parameter in space.items():
             if space.active(name, point):
@@ -36,7 +38,4 @@ class TemplateEngine(AskTellEngine):
 
     def tell(self, trial: FrozenTrial) -> None:
         """Remember the best trial; failed, pruned and interrupted ones teach nothing here."""
-        best = self._best[0] if self._best else None
-        if trial.state is TrialState.COMPLETE and trial.value is not None:
-            won = self.search.direction.better(trial.value, best)
-            self._best = (trial.value, trial.params) if won else self._best
+        self._best = self.search.goal.best([trial, *([self._best] if self._best else [])])

@@ -22,6 +22,7 @@ from mltune.driver.loop import Loop
 from mltune.driver.state import StudyState
 from mltune.engines import Engine
 from mltune.execution import ExecutorOptions
+from mltune.goal import Goal
 from mltune.messages import (
     Decision,
     Died,
@@ -36,7 +37,7 @@ from mltune.messages import (
     TimedOut,
 )
 from mltune.retry import StoreError
-from mltune.search import Search, Spec
+from mltune.search import SearchProblem, Spec
 from mltune.space import Float, SearchSpace
 from mltune.testing import MemoryTracker, Script, ScriptedExecutor
 from mltune.trial import Direction, FrozenTrial, Reason, TrialState
@@ -72,7 +73,9 @@ class Told(Engine):
 
     def __init__(self) -> None:
         space = SearchSpace({"x": Float(0.0, 1.0)})
-        super().__init__(Search(space=space, direction=Direction.MINIMIZE, seed=0, algorithm=Spec("random")))
+        super().__init__(
+            SearchProblem(space=space, goal=Goal("value", Direction.MINIMIZE), seed=0, algorithm=Spec("random"))
+        )
         self.told: list[FrozenTrial] = []
         self.asked: list[int] = []
 
@@ -318,7 +321,7 @@ def test_a_second_signal_stops_at_once() -> None:
         study.signals.received, study.signals.insisted = signal.SIGINT, True
         return NEVER
 
-    study = Study(script, grace=600)
+    study = Study(script, grace_period=600)
     with pytest.raises(Stop):
         study.run()
     assert study.callback.notes == []
@@ -346,7 +349,8 @@ def test_an_attempt_whose_run_is_not_there_yet_is_dropped(lag: int) -> None:
 
 
 def test_after_the_timeout_and_its_grace_trials_are_interrupted() -> None:
-    study = Study(lambda task, attempt: FINE if task.number == 0 else NEVER, n_trials=None, timeout=0.05, grace=0.05)
+    keys: dict[str, Any] = {"n_trials": None, "timeout": 0.05, "grace_period": 0.05}
+    study = Study(lambda task, attempt: FINE if task.number == 0 else NEVER, **keys)
     study.run()
     states = [run.trial.state for run in study.tracker.runs.values()]
     assert states[-1] is TrialState.INTERRUPTED or states[-1] is TrialState.COMPLETE

@@ -168,7 +168,7 @@ def test_a_study_that_failed_has_a_report_too(client: MlflowClient, capsys: pyte
 
 def test_a_study_whose_best_model_is_missing_has_a_report_too(client: MlflowClient) -> None:
     with pytest.raises(mltune.StudyFailedError, match="nothing was registered") as caught:
-        tune(register="none-there")
+        tune(registered_model_name="none-there")
     assert "<h2>Slices</h2>" in artifact(client, caught.value.run_id, "report/report.html")
 
 
@@ -261,7 +261,7 @@ def test_names_are_no_markup(client: MlflowClient) -> None:
 
 def busy_after(refresher: Refresher, study: str) -> bool:
     """Let the refresher attend to the study, and return whether it then makes a report."""
-    refresher.attend(study)
+    refresher.tick(study)
     return refresher.busy
 
 
@@ -274,14 +274,14 @@ def test_a_report_is_refreshed_so_seldom_that_it_costs_a_hundredth(
     html = Path(client.get_run(study).info.artifact_uri) / "report" / "report.html"
     html.unlink()
     patient = Refresher({"MLFLOW_TRACKING_URI": tracking_uri})
-    patient.attend(study)
+    patient.tick(study)
     assert not patient.busy
     eager = Refresher({"MLFLOW_TRACKING_URI": tracking_uri}, share=1e9)
-    eager.attend(study)
+    eager.tick(study)
     assert eager.busy
     wait_for(html.exists, 240)
     wait_for(lambda: not busy_after(eager, study), 240)
-    eager.attend(study)
+    eager.tick(study)
     wait_for(lambda: eager.busy, 60)
     eager.cancel()
     assert not eager.busy
@@ -314,7 +314,7 @@ def test_the_next_refresh_waits_for_as_long_as_the_last_one_allows(
     monkeypatch.setattr("mltune.driver.refresher._FIRST", 0.0)
     refresher = Refresher({"MLFLOW_TRACKING_URI": tracking_uri}, share=0.5)
     began = time.monotonic()
-    refresher.attend(study)
+    refresher.tick(study)
     assert refresher.busy
     wait_for(lambda: not busy_after(refresher, study), 240)
     ended = time.monotonic()

@@ -33,28 +33,28 @@ def test_all_that_contradicts_is_told_at_once() -> None:
         resources={"cpu": 1},
         trial_timeout=5,
         trial_memory="2GiB",
-        models="none",
-        register="best",
+        keep_models="none",
+        registered_model_name="best",
         n_trials=None,
         algorithm={"name": "tpe", "n_startup": 3},
         scheduler="asah",
-        initial=[{"x": 2.0}],
+        initial_points=[{"x": 2.0}],
     ) == [
         "algorithm tpe has no option 'n_startup'; did you mean 'n_startup_trials'?",
         "engine optuna has no scheduler 'asah'; did you mean 'asha'? It has: asha, hyperband, median, none",
-        "initial[0]: 'x' must be a float from 0.0 to 1.0, but got 2.0",
+        "initial_points[0]: 'x' must be a float from 0.0 to 1.0, but got 2.0",
         "executor inline runs 1 trial at a time, but got n_jobs=2: set it to 1, or use executor local",
         "`resources` needs an executor that places trials, but executor inline does not, and got {'cpu': 1.0}: "
         "use executor ray, or drop it",
         "`trial_timeout` needs an executor that can end a trial, but executor inline cannot: drop one of them",
         "`trial_memory` needs an executor that can end a trial, but executor inline cannot: drop one of them",
-        "`register` needs the best trial's model, but got `models: none`: use all or best",
+        "`registered_model_name` needs the best trial's model, but got `keep_models: none`: use all or best",
     ]
 
 
 def test_a_study_without_an_end_is_told_beside_the_rest() -> None:
-    assert errors(n_trials=None, models="none", register="best") == [
-        "`register` needs the best trial's model, but got `models: none`: use all or best",
+    assert errors(n_trials=None, keep_models="none", registered_model_name="best") == [
+        "`registered_model_name` needs the best trial's model, but got `keep_models: none`: use all or best",
         "`n_trials` or `timeout` must be given if the algorithm is tpe",
     ]
 
@@ -81,15 +81,6 @@ def test_engine_ray_implies_executor_ray() -> None:
     assert ask(engine="ray").config.executor == ask(executor="ray").config.executor == "ray"
 
 
-def test_an_earlier_key_that_contradicts_the_executor() -> None:
-    assert errors(isolation="none", executor="local") == [
-        "`isolation: none` contradicts executor local: drop `isolation`"
-    ]
-    assert errors(isolation="process", executor="inline") == [
-        "`isolation: process` contradicts executor inline: drop `isolation`"
-    ]
-
-
 def test_an_unknown_executor_is_answered_with_the_nearest_name() -> None:
     assert errors(executor="inlin", engine="optnua") == [
         "unknown engine 'optnua'; did you mean 'optuna'?",
@@ -111,7 +102,9 @@ def test_where_packages_are_all_that_is_missing(monkeypatch: pytest.MonkeyPatch)
         "algorithm gp needs torch: pip install 'mlflow-mltune[torch]'",
         "executor 'ray' needs ray: pip install 'mlflow-mltune[ray]'",
     )
-    assert not isinstance(_raised(engine="ray", n_jobs=1, models="none", register="best"), MissingPackageError)
+    assert not isinstance(
+        _raised(engine="ray", n_jobs=1, keep_models="none", registered_model_name="best"), MissingPackageError
+    )
 
 
 class Mine(InlineExecutor):

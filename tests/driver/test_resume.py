@@ -100,7 +100,7 @@ def test_more_time_extends_a_finished_study(client: MlflowClient) -> None:
 
     waited: list[int] = []
     resumed = threading.Event()
-    first = tune(objective, timeout=4.0, grace=0.1)
+    first = tune(objective, timeout=4.0, grace_period=0.1)
     assert states(client, first.run_id) == [(0, "COMPLETE"), (1, "INTERRUPTED")]
     second = mltune.resume(first.run_id, objective, timeout=600.0, quiet=True)
     resumed.set()
@@ -373,7 +373,7 @@ def test_a_retry_that_was_due_is_made_at_resume(drivers: Drivers, client: Mlflow
 
 @pytest.mark.alone
 def test_a_driver_at_work_is_not_disturbed_unless_asked_to(drivers: Drivers, client: MlflowClient, chdir: Path) -> None:
-    old = hang(drivers, 1, "run", write(chdir, f"HANGS = [1]\n{WAIT}", grace=600.0))
+    old = hang(drivers, 1, "run", write(chdir, f"HANGS = [1]\n{WAIT}", grace_period=600.0))
     study = study_of(client)
     assert drivers.run(main("resume", study)) == 2
     assert f"process {old} on " in said(drivers)

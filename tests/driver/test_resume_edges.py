@@ -146,7 +146,7 @@ def test_choices_stay_text(client: MlflowClient) -> None:
 
     space = {"rate": Categorical(["1e-3", "1e3", ".5", "7", "inf"])}
     points = [{"rate": choice} for choice in ("1e-3", "1e3", ".5", "7")]
-    study = tune(objective, space, algorithm="tpe", initial=points).run_id
+    study = tune(objective, space, algorithm="tpe", initial_points=points).run_id
     result = mltune.resume(study, objective, n_trials=8, quiet=True)
     assert [trial.params for trial in result.trials[:4]] == points
     assert all(isinstance(trial.params["rate"], str) for trial in result.trials)

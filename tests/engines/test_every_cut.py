@@ -12,7 +12,8 @@ from functools import cache
 import pytest
 
 from mltune.engines import Engine, create_engine
-from mltune.search import Search, Spec
+from mltune.goal import Goal
+from mltune.search import SearchProblem, Spec
 from mltune.space import Categorical, Float, Int, Params, SearchSpace
 from mltune.testing import MemoryDriver, Outcome
 from mltune.trial import Direction, FrozenTrial, TrialState
@@ -44,13 +45,13 @@ def train(params: Params) -> Outcome:
 
 def engine(case: str) -> Engine:
     stops = case in SCHEDULERS
-    search = Search(
+    search = SearchProblem(
         space=GRID if case == "grid" else SPACE,
-        direction=Direction.MINIMIZE,
+        goal=Goal("value", Direction.MINIMIZE),
         seed=3,
         algorithm=Spec("tpe" if stops else case),
         scheduler=Spec(case if stops else "none"),
-        initial=(),
+        initial_points=(),
     )
     return create_engine("optuna", search, N_TRIALS)
 

@@ -18,8 +18,9 @@ from optuna.samplers import RandomSampler
 from mltune.engines import create_engine
 from mltune.engines.optuna import OptunaEngine, from_optuna, to_distribution, to_optuna
 from mltune.errors import RequestError
-from mltune.search import Search, Spec, ask_seed
-from mltune.space import Categorical, Float, Int, Params, SearchSpace, same
+from mltune.goal import Goal
+from mltune.search import SearchProblem, Spec, ask_seed
+from mltune.space import Categorical, Float, Int, Params, SearchSpace, identical
 from mltune.space.parameters import Parameter
 from mltune.testing import MemoryDriver, Outcome
 from mltune.trial import Direction, FrozenTrial, Reason, TrialState
@@ -34,19 +35,19 @@ def make(
     *,
     space: Mapping[str, Any] | None = None,
     direction: Direction = Direction.MINIMIZE,
-    initial: tuple[Params, ...] = (),
+    initial_points: tuple[Params, ...] = (),
     options: Mapping[str, Any] | None = None,
     scheduler_options: Mapping[str, Any] | None = None,
 ) -> OptunaEngine:
     engine = create_engine(
         "optuna",
-        Search(
+        SearchProblem(
             space=SearchSpace(space or {"x": Float(0, 1), "n": Int(1, 8)}),
-            direction=direction,
+            goal=Goal("value", direction),
             seed=0,
             algorithm=Spec(algorithm, options or {}),
             scheduler=Spec(scheduler, scheduler_options or {}),
-            initial=initial,
+            initial_points=initial_points,
         ),
         30,
     )
@@ -75,7 +76,7 @@ def test_values_go_there_and_back(parameter: Parameter, u: float) -> None:
         assert type(back) is float
         assert math.isclose(back, float(str(value)), rel_tol=1e-12, abs_tol=1e-12 * (parameter.high - parameter.low))
     else:
-        assert same(back, value)
+        assert identical(back, value)
 
 
 @given(parameters, st.integers(0, 2**32 - 1))
@@ -98,8 +99,8 @@ def test_the_ends_of_a_float_are_reached_from_what_optuna_can_draw(parameter: Fl
 def test_the_ends_of_what_has_steps_are_reached(parameter: Float | Int) -> None:
     distribution = to_distribution(parameter)
     assert isinstance(distribution, IntDistribution)
-    assert same(from_optuna(parameter, distribution.low), parameter.low)
-    assert same(from_optuna(parameter, distribution.high), parameter.high)
+    assert identical(from_optuna(parameter, distribution.low), parameter.low)
+    assert identical(from_optuna(parameter, distribution.high), parameter.high)
 
 
 @given(stepped_floats())
@@ -136,8 +137,8 @@ def test_conditional_spaces_are_searched_without_a_word(algorithm: str, capfd: p
 
 
 def test_hand_picked_points_teach_the_sampler() -> None:
-    initial = tuple({"x": 0.05 * i, "n": 4} for i in range(12))
-    engine = make(initial=initial)
+    initial_points = tuple({"x": 0.05 * i, "n": 4} for i in range(12))
+    engine = make(initial_points=initial_points)
     driver = MemoryDriver(lambda params: Outcome(float(str(params["x"]))), n_trials=16)
     driver.run(engine)
     assert all(float(str(driver.started[number]["x"])) < 0.4 for number in range(12, 16))
@@ -145,7 +146,7 @@ def test_hand_picked_points_teach_the_sampler() -> None:
 
 @pytest.mark.parametrize("algorithm", OWN)
 def test_a_running_trial_counts_before_it_ends(algorithm: str) -> None:
-    engine = make(algorithm, initial=({"x": 0.5, "n": 4},))
+    engine = make(algorithm, initial_points=({"x": 0.5, "n": 4},))
     points = [engine.propose(number) for number in range(3)]
     for number in (2, 0, 1):
         engine.tell(ended(number, 1.0, params=points[number]))
@@ -271,9 +272,9 @@ def test_hyperband_refuses_ends_in_the_wrong_order() -> None:
     ],
 )
 def test_auto(space: dict[str, Parameter], scheduler: str, n_trials: int | None, algorithm: str) -> None:
-    search = Search(
+    search = SearchProblem(
         space=SearchSpace(space),
-        direction=Direction.MINIMIZE,
+        goal=Goal("value", Direction.MINIMIZE),
         seed=0,
         algorithm=Spec("auto"),
         scheduler=Spec(scheduler),
@@ -283,7 +284,9 @@ def test_auto(space: dict[str, Parameter], scheduler: str, n_trials: int | None,
 
 def test_auto_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    search = Search(space=SearchSpace({"x": Float(0, 1)}), direction=Direction.MINIMIZE, seed=0, algorithm=Spec("auto"))
+    search = SearchProblem(
+        space=SearchSpace({"x": Float(0, 1)}), goal=Goal("value", Direction.MINIMIZE), seed=0, algorithm=Spec("auto")
+    )
     assert OptunaEngine.auto(search, 30) == "tpe"
 
 

@@ -11,21 +11,22 @@ from hypothesis import strategies as st
 from mltune.engines import count_points
 from mltune.engines._points import enumerate_points
 from mltune.errors import SpaceError
-from mltune.search import Search, Spec
+from mltune.goal import Goal
+from mltune.search import SearchProblem, Spec
 from mltune.space import Categorical, Float, Int, Params, SearchSpace
 from mltune.trial import Direction
 from tests.strategies import spaces
 
 
 def search(
-    algorithm: str, space: SearchSpace | dict[str, Any], *, seed: int = 0, initial: tuple[Params, ...] = ()
-) -> Search:
-    return Search(
+    algorithm: str, space: SearchSpace | dict[str, Any], *, seed: int = 0, initial_points: tuple[Params, ...] = ()
+) -> SearchProblem:
+    return SearchProblem(
         space=space if isinstance(space, SearchSpace) else SearchSpace(space),
-        direction=Direction.MINIMIZE,
+        goal=Goal("value", Direction.MINIMIZE),
         seed=seed,
         algorithm=Spec(algorithm),
-        initial=initial,
+        initial_points=initial_points,
     )
 
 
@@ -65,7 +66,7 @@ def test_qmc_goes_on_beyond_a_block() -> None:
 
 def test_the_grid_leaves_out_the_hand_picked_points_by_type() -> None:
     space = {"c": Categorical([1, True, "1"]), "n": Int(1, 2)}
-    given = search("grid", space, initial=({"c": True, "n": 1},))
+    given = search("grid", space, initial_points=({"c": True, "n": 1},))
     points = enumerate_points(given)
     assert points is not None
     assert [tuple(points[i].values()) for i in range(5)] == [(1, 1), (1, 2), (True, 2), ("1", 1), ("1", 2)]
@@ -73,8 +74,8 @@ def test_the_grid_leaves_out_the_hand_picked_points_by_type() -> None:
 
 
 def test_manual_is_nothing_but_hand_picked_points() -> None:
-    initial: tuple[Params, ...] = ({"n": 1}, {"n": 2})
-    assert count_points(search("manual", {"n": Int(1, 9)}, initial=initial)) == 2
+    initial_points: tuple[Params, ...] = ({"n": 1}, {"n": 2})
+    assert count_points(search("manual", {"n": Int(1, 9)}, initial_points=initial_points)) == 2
 
 
 @pytest.mark.parametrize("algorithm", ["qmc", "random", "tpe"])

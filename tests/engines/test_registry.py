@@ -16,7 +16,8 @@ import pytest
 from mltune.engines import AskTellEngine, create_engine, get_engine, list_engines
 from mltune.engines._registry import ENGINES
 from mltune.errors import MissingPackageError, RequestError
-from mltune.search import Search, Spec
+from mltune.goal import Goal
+from mltune.search import SearchProblem, Spec
 from mltune.space import Categorical, Float, Int, Params, SearchSpace
 from mltune.trial import Direction
 
@@ -29,20 +30,20 @@ def search(
     *,
     options: Mapping[str, Any] | None = None,
     scheduler_options: Mapping[str, Any] | None = None,
-    initial: tuple[Params, ...] = (),
+    initial_points: tuple[Params, ...] = (),
     space: Mapping[str, Any] | None = None,
-) -> Search:
-    return Search(
+) -> SearchProblem:
+    return SearchProblem(
         space=SearchSpace(space or {"x": Float(0, 1), "n": Int(1, 3)}),
-        direction=Direction.MINIMIZE,
+        goal=Goal("value", Direction.MINIMIZE),
         seed=0,
         algorithm=Spec(algorithm, options or {}),
         scheduler=Spec(scheduler, scheduler_options or {}),
-        initial=initial,
+        initial_points=initial_points,
     )
 
 
-def faults(engine: str, request: Search) -> list[str]:
+def faults(engine: str, request: SearchProblem) -> list[str]:
     with pytest.raises(RequestError) as error:
         create_engine(engine, request, 20)
     return list(error.value.faults)
@@ -172,7 +173,13 @@ def test_every_fault_of_a_request_is_told() -> None:
         "asha",
         options={"n_startup": 5, "n_ei_candidates": 0, "multivariate": "yes"},
         scheduler_options={"reduction_factor": 2.5, "min_resource": True},
-        initial=({"x": 0.5, "n": 9}, {"x": 0.5}, {"x": 1, "n": 1}, {"x": 1.0, "n": 1.0}, {"x": 0.5, "n": 1, "m": 1}),
+        initial_points=(
+            {"x": 0.5, "n": 9},
+            {"x": 0.5},
+            {"x": 1, "n": 1},
+            {"x": 1.0, "n": 1.0},
+            {"x": 0.5, "n": 1, "m": 1},
+        ),
     )
     assert faults("optuna", request) == [
         "algorithm tpe has no option 'n_startup'; did you mean 'n_startup_trials'?",
@@ -180,10 +187,10 @@ def test_every_fault_of_a_request_is_told() -> None:
         "algorithm tpe: `multivariate` must be a bool, but got 'yes'",
         "scheduler asha: `reduction_factor` must be an int of at least 2, but got 2.5",
         "scheduler asha: `min_resource` must be an int of at least 1, but got True",
-        "initial[0]: 'n' must be an int from 1 to 3, but got 9",
-        "initial[1]: 'n' is missing; it must be an int from 1 to 3",
-        "initial[3] must differ from the points before it, but is {'x': 1.0, 'n': 1}",
-        "initial[4]: 'm' is not in the space; known: n, x",
+        "initial_points[0]: 'n' must be an int from 1 to 3, but got 9",
+        "initial_points[1]: 'n' is missing; it must be an int from 1 to 3",
+        "initial_points[3] must differ from the points before it, but is {'x': 1.0, 'n': 1}",
+        "initial_points[4]: 'm' is not in the space; known: n, x",
     ]
 
 
@@ -197,23 +204,23 @@ def test_an_algorithm_or_scheduler_that_the_engine_lacks() -> None:
 
 
 def test_an_unknown_engine_does_not_hide_faulty_points() -> None:
-    assert len(faults("zzz", search(initial=({"x": 2.0, "n": 1},)))) == 2
+    assert len(faults("zzz", search(initial_points=({"x": 2.0, "n": 1},)))) == 2
 
 
 def test_requests_that_cannot_be_enumerated() -> None:
     assert faults("optuna", search("manual")) == [
-        "algorithm manual runs the `initial` points, but there are none: give some"
+        "algorithm manual runs the `initial_points`, but there are none: give some"
     ]
     assert "'x' is a float from 0.0 to 1.0" in faults("optuna", search("grid"))[0]
     assert faults("optuna", search("auto", options={"n": 1})) == [
         "algorithm auto takes no options, but got 'n': name the algorithm"
     ]
-    assert "must map names to values" in faults("optuna", search(initial=("x",)))[0]  # type: ignore[arg-type]
+    assert "must map names to values" in faults("optuna", search(initial_points=("x",)))[0]  # type: ignore[arg-type]
 
 
 def test_points_are_read_as_the_space_wants_them() -> None:
     space = {"x": Float(0, 1), "c": Categorical([1, 1.0])}
-    engine = create_engine("optuna", search(initial=({"c": 1.0, "x": 1}, {"c": 1, "x": 1}), space=space), 5)
+    engine = create_engine("optuna", search(initial_points=({"c": 1.0, "x": 1}, {"c": 1, "x": 1}), space=space), 5)
     assert repr(engine.search.initial) == "({'x': 1.0, 'c': 1.0}, {'x': 1.0, 'c': 1})"
 
 
@@ -260,7 +267,7 @@ def test_the_template_is_installed_and_tested_like_a_strangers_plugin(tmp_path: 
     shutil.move(copy / "test_mltune_template.py", tests)
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
     subprocess.run([*pip, "--disable-pip-version-check", "--target", target, copy], check=True, cwd=tmp_path)
-    environment = os.environ | {"PYTHONPATH": str(target)}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(target), str(PLUGIN.parents[1])])}
 
     def python(*arguments: str) -> str:
         command = [sys.executable, *arguments]

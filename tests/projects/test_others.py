@@ -18,14 +18,18 @@ pytestmark = pytest.mark.processes
 
 def test_breast_cancer(client: MlflowClient, mlflow_run: Any, predict_elsewhere: Any) -> None:
     """By `mlflow run .`, whose run is the study; which study, engine and algorithm is left to it."""
-    mlflow_run(n_trials=6, register="mine")
+    mlflow_run(n_trials=6, registered_model_name="mine")
     runs = client.search_runs(["0"])
     (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
     tags = parent.data.tags
     assert (tags["mltune.kind"], tags["mltune.state"], parent.info.status) == ("study", "COMPLETE", "FINISHED")
     assert tags["mlflow.project.entryPoint"] == "main"
     assert parent.info.run_name == "breast-cancer"
-    assert parent.data.params == {"study": "projects/breast_cancer/study.yaml", "n_trials": "6", "register": "mine"}
+    assert parent.data.params == {
+        "study": "projects/breast_cancer/study.yaml",
+        "n_trials": "6",
+        "registered_model_name": "mine",
+    }
     assert client.get_model_version_by_alias("mine", "champion").run_id == tags["mltune.best_run_id"]
     trials = trials_of(runs)
     assert [run.data.tags["mltune.state"] for run in trials] == ["COMPLETE"] * 6

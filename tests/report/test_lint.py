@@ -11,11 +11,13 @@ import pytest
 
 from mltune import Categorical, Direction, Float, FrozenTrial, Int, Reason, SearchSpace, TrialState
 from mltune.engines import create_engine
+from mltune.goal import Goal
 from mltune.report import lint
-from mltune.search import Search, Spec, trial_seed
+from mltune.search import SearchProblem, Spec, trial_seed
 from mltune.space import Params
 
 Objective = Callable[[Mapping[str, Any]], float]
+GOAL = Goal("value", Direction.MINIMIZE)
 HEALTHY = SearchSpace({"rate": Float(1e-5, 1.0, log=True), "depth": Int(1, 12), "kind": Categorical(["a", "b", "c"])})
 
 
@@ -35,13 +37,13 @@ def studied(
     fails: Callable[[Mapping[str, Any]], bool] = lambda params: False,
 ) -> list[FrozenTrial]:
     """The trials of a study by a real engine, without workers and tracking."""
-    search = Search(
+    search = SearchProblem(
         space=space,
-        direction=Direction.MINIMIZE,
+        goal=GOAL,
         seed=seed,
         algorithm=Spec(algorithm),
         scheduler=Spec("none"),
-        initial=(),
+        initial_points=(),
     )
     engine = create_engine("optuna", search, n_trials)
     trials = []
@@ -60,7 +62,7 @@ def studied(
 
 
 def warnings(trials: list[FrozenTrial], space: SearchSpace, **arguments: Any) -> tuple[str, ...]:
-    return lint(trials, space, Direction.MINIMIZE, **arguments)
+    return lint(trials, space, GOAL, **arguments)
 
 
 def only(trials: list[FrozenTrial], space: SearchSpace, **arguments: Any) -> str:
@@ -159,7 +161,7 @@ def test_initial_point_still_best() -> None:
     point: Params = {"rate": 10**-2.5, "depth": 6, "kind": "a"}
     first = FrozenTrial(number=0, params=point, seed=0, state=TrialState.COMPLETE, value=healthy(point))
     trials = [first, *studied(healthy, HEALTHY, seed=1)[1:]]
-    warning = only(trials, HEALTHY, initial=[point])
+    warning = only(trials, HEALTHY, initial_points=[point])
     assert warning.startswith("the hand-picked point of trial 0 is still the best of 60 trials: ")
 
 

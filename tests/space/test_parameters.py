@@ -14,7 +14,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mltune.errors import SpaceError
-from mltune.space import Categorical, Float, Int, same
+from mltune.space import Categorical, Float, Int, identical
 from mltune.space.parameters import Parameter
 from tests.strategies import (
     categoricals,
@@ -35,8 +35,8 @@ def test_every_fraction_gives_a_value_inside(parameter: Parameter, u: float) -> 
 
 @given(st.one_of(free_floats(), log_floats(), stepped_floats(), ints(), log_ints()))
 def test_the_fractions_0_and_1_give_the_ends(parameter: Float | Int) -> None:
-    assert same(parameter.from_unit(0.0), parameter.low)
-    assert same(parameter.from_unit(1.0), parameter.high)
+    assert identical(parameter.from_unit(0.0), parameter.low)
+    assert identical(parameter.from_unit(1.0), parameter.high)
 
 
 @given(parameters, fractions)
@@ -46,7 +46,7 @@ def test_to_unit_is_the_inverse_of_from_unit(parameter: Parameter, u: float) -> 
     place = parameter.to_unit(value)
     assert 0.0 <= place <= 1.0
     if parameter.n_values is not None:
-        assert same(parameter.from_unit(place), value)
+        assert identical(parameter.from_unit(place), value)
     else:
         assert isinstance(parameter, Float)
         width = 0.0 if parameter.log else parameter.high - parameter.low
@@ -87,7 +87,7 @@ def test_stepped_floats_are_the_decimals_that_people_write(parameter: Float, u: 
 @given(parameters, fractions)
 def test_what_is_contained_is_read_as_it_is(parameter: Parameter, u: float) -> None:
     value = parameter.from_unit(u)
-    assert same(parameter.coerce(value), value)
+    assert identical(parameter.coerce(value), value)
 
 
 @given(parameters, st.one_of(st.floats(), st.integers(), st.text(max_size=3), st.none(), st.booleans()))
@@ -131,19 +131,19 @@ def test_equal_choices_of_other_types_are_not_contained(value: Any) -> None:
 
 def test_numpy_scalars_become_plain() -> None:
     one, half, text = np.array([1])[0], np.array([0.5], dtype="float32")[0], np.array(["a"])[0]
-    assert same(Int(one, 3).low, 1)
-    assert same(Float(half, 1).low, 0.5)
-    assert same(Categorical([one, text]).choices[1], "a")
-    assert same(Int(1, 3).coerce(np.float64(2.0)), 2)
-    assert same(Float(0, 1).coerce(np.int64(1)), 1.0)
+    assert identical(Int(one, 3).low, 1)
+    assert identical(Float(half, 1).low, 0.5)
+    assert identical(Categorical([one, text]).choices[1], "a")
+    assert identical(Int(1, 3).coerce(np.float64(2.0)), 2)
+    assert identical(Float(0, 1).coerce(np.int64(1)), 1.0)
 
 
 def test_whole_numbers_are_read_as_floats_where_nothing_is_lost() -> None:
-    assert same(Float(0, 2).coerce(1), 1.0)
-    assert same(Float(0, 1.2, step=0.4).coerce(1), 1.0)
+    assert identical(Float(0, 2).coerce(1), 1.0)
+    assert identical(Float(0, 1.2, step=0.4).coerce(1), 1.0)
     assert not Float(0, 1.2, step=0.4).contains(1.0)
-    assert same(Float(0.1, 0.3, step=0.1).coerce(0.1 + 0.2), 0.3)
-    assert same(Float(0, 1).coerce(10**400), 10**400)
+    assert identical(Float(0.1, 0.3, step=0.1).coerce(0.1 + 0.2), 0.3)
+    assert identical(Float(0, 1).coerce(10**400), 10**400)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ import mltune
 from mltune import Float
 from mltune.api import run_study
 from mltune.config import StudyConfig, validate
-from mltune.terminal.display import _Panel, where
+from mltune.driver.lines import locate
+from mltune.terminal.display import _Panel
 from tests.drivers import wait_for
 
 SPACE = {"x": Float(0, 1)}
@@ -86,7 +87,7 @@ def test_names_with_colons_are_no_emoji(client: MlflowClient, capsys: pytest.Cap
 
 
 def test_where_a_server_runs_links_are_printed() -> None:
-    look, compare = where("abc", "http://bob:s3cret@host:5000/", "7", study(direction="maximize", metric="val acc"))
+    look, compare = locate("abc", "http://bob:s3cret@host:5000/", "7", study(direction="maximize", metric="val acc"))
     assert look == "view: http://host:5000/#/experiments/7/runs/abc"
     address = compare.removeprefix("compare its trials: ")
     assert address.startswith("http://host:5000/#/experiments/7/runs?")
@@ -99,7 +100,7 @@ def test_where_a_server_runs_links_are_printed() -> None:
 
 
 def test_where_none_runs_the_command_and_the_filter_are_printed(tmp_path: Path) -> None:
-    assert where("abc", "sqlite:////a/mlflow.db", "7", None) == [
+    assert locate("abc", "sqlite:////a/mlflow.db", "7", None) == [
         "view: mlflow ui --backend-store-uri sqlite:////a/mlflow.db   (experiment 7, run abc)",
         "compare its trials: search the runs for tags.`mltune.study` = 'abc'",
     ]

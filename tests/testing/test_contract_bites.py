@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from mltune.engines import ENUMERATED, Engine
-from mltune.search import Method, Option, Search
+from mltune.search import AlgorithmInfo, Option, SearchProblem
 from mltune.space import Categorical, Float, Int, Params, Value
 from mltune.testing import EngineContract, Outcome
 from mltune.trial import FrozenTrial, TrialState
@@ -25,10 +25,13 @@ from mltune.trial import FrozenTrial, TrialState
 class Sound(Engine):
     """Stays near the best point, stops at the median: keeps every law."""
 
-    algorithms: ClassVar[Mapping[str, Method]] = {**ENUMERATED, "near": Method(options={"fresh": Option(float, 0.3)})}
-    schedulers: ClassVar[Mapping[str, Method]] = {"none": Method(), "middle": Method()}
+    algorithms: ClassVar[Mapping[str, AlgorithmInfo]] = {
+        **ENUMERATED,
+        "near": AlgorithmInfo(options={"fresh": Option(float, 0.3)}),
+    }
+    schedulers: ClassVar[Mapping[str, AlgorithmInfo]] = {"none": AlgorithmInfo(), "middle": AlgorithmInfo()}
 
-    def __init__(self, search: Search) -> None:
+    def __init__(self, search: SearchProblem) -> None:
         super().__init__(search)
         self._best: tuple[float, Params] | None = None
         self._curves: list[Mapping[int, float]] = []
@@ -135,7 +138,7 @@ class SeedZeroIsNoSeed(ReadsTheClock):
 
 
 class SmallSeedsOnly(Sound):
-    def __init__(self, search: Search) -> None:
+    def __init__(self, search: SearchProblem) -> None:
         super().__init__(search)
         np.random.RandomState(search.seed)
 
@@ -191,7 +194,7 @@ class PrunedOnesWin(Sound):
 class NumbersOfItsOwn(Sound):
     """Counts its asks, which a rebuilt engine has not had."""
 
-    def __init__(self, search: Search) -> None:
+    def __init__(self, search: SearchProblem) -> None:
         super().__init__(search)
         self._asks = count()
 
@@ -260,7 +263,7 @@ class SchedulerForgets(Sound):
 
 class AutoIsUnknown(Sound):
     @classmethod
-    def auto(cls, search: Search, n_trials: int | None) -> str:
+    def auto(cls, search: SearchProblem, n_trials: int | None) -> str:
         return "best"
 
 
@@ -272,7 +275,7 @@ class AcceptsAnything(Sound):
         def __getitem__(self, key: str) -> Option:
             return Option(int, 1)
 
-    algorithms: ClassVar[Mapping[str, Method]] = {"near": Method(options=_Any())}
+    algorithms: ClassVar[Mapping[str, AlgorithmInfo]] = {"near": AlgorithmInfo(options=_Any())}
 
 
 class LoadedWithMltune(Sound):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from mltune.engines import Engine
-from mltune.search import Search, Spec
+from mltune.goal import Goal
+from mltune.search import SearchProblem, Spec
 from mltune.space import Float, Params, SearchSpace
 from mltune.testing import MemoryDriver, Outcome
 from mltune.trial import Direction, FrozenTrial, Reason, TrialState
@@ -16,7 +17,9 @@ class StopsAt(Engine):
 
     def __init__(self, stop_at: int | None = None) -> None:
         space = SearchSpace({"x": Float(0.0, 1.0)})
-        super().__init__(Search(space=space, direction=Direction.MINIMIZE, seed=0, algorithm=Spec("random")))
+        super().__init__(
+            SearchProblem(space=space, goal=Goal("value", Direction.MINIMIZE), seed=0, algorithm=Spec("random"))
+        )
         self.most = self.in_flight = 0
         self._stop_at = stop_at
 

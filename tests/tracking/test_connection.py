@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 
 from mltune._util.redaction import redact
 from mltune.errors import StoreUnavailableError
-from mltune.tracking.connection import connect, experiment
+from mltune.tracking.connection import connect, get_or_create_experiment
 from tests.store import experiment_named, forget_tracking_uri
 
 
@@ -41,25 +41,25 @@ def test_a_database_that_was_there_is_left_as_it_is(tracking_uri: str, chdir: Pa
 
 
 def test_the_experiment_of_mlflows_settings(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert experiment(client, None) == "0"
-    first = experiment(client, "first")
-    assert experiment(client, "first") == first
+    assert get_or_create_experiment(client, None) == "0"
+    first = get_or_create_experiment(client, "first")
+    assert get_or_create_experiment(client, "first") == first
     mlflow.set_experiment("second")
-    assert experiment(client, None) == experiment_named(client, "second").experiment_id
+    assert get_or_create_experiment(client, None) == experiment_named(client, "second").experiment_id
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "first")
-    assert experiment(client, None) == experiment_named(client, "second").experiment_id
+    assert get_or_create_experiment(client, None) == experiment_named(client, "second").experiment_id
     del os.environ["MLFLOW_EXPERIMENT_ID"]  # monkeypatch would put it back, after the fixtures have cleaned up
-    assert experiment(client, None) == first
-    assert experiment(client, "third") == experiment_named(client, "third").experiment_id
+    assert get_or_create_experiment(client, None) == first
+    assert get_or_create_experiment(client, "third") == experiment_named(client, "third").experiment_id
 
 
 def test_an_experiment_that_cannot_be_used(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
     client.delete_experiment(client.create_experiment("gone"))
     with pytest.raises(StoreUnavailableError, match="'gone' is deleted"):
-        experiment(client, "gone")
+        get_or_create_experiment(client, "gone")
     monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "77")
     with pytest.raises(StoreUnavailableError, match="the experiment must exist, but"):
-        experiment(client, None)
+        get_or_create_experiment(client, None)
 
 
 def test_credentials_are_redacted() -> None:

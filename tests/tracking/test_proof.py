@@ -51,7 +51,7 @@ def tune(model: Any, **options: Any) -> mltune.StudyResult:
         direction="minimize",
         algorithm="random",
         n_trials=1,
-        register="proven",
+        registered_model_name="proven",
         executor="inline",
     )
 

@@ -9,6 +9,7 @@ from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput
 
 from mltune import Direction, FrozenTrial
+from mltune.goal import Goal
 from mltune.tracking.registry import ALIAS, add_version, find_model, promote
 
 
@@ -22,7 +23,7 @@ def a_trial(client: MlflowClient, value: float) -> tuple[FrozenTrial, str]:
 
 def registered(client: MlflowClient, value: float, direction: str = "minimize", metric: str = "loss") -> str:
     trial, model_id = a_trial(client, value)
-    made = add_version(client, "name", trial, model_id, study="parent", metric=metric, direction=Direction(direction))
+    made = add_version(client, "name", trial, model_id, study="parent", goal=Goal(metric, Direction(direction)))
     return str(promote(client, made))
 
 
@@ -32,7 +33,7 @@ def champion(client: MlflowClient) -> str:
 
 def test_a_version_says_where_it_comes_from(client: MlflowClient) -> None:
     trial, model_id = a_trial(client, 0.25)
-    made = add_version(client, "name", trial, model_id, study="parent", metric="loss", direction=Direction.MINIMIZE)
+    made = add_version(client, "name", trial, model_id, study="parent", goal=Goal("loss", Direction.MINIMIZE))
     promote(client, made)
     version = client.get_model_version_by_alias("name", ALIAS)
     assert version.run_id == trial.run_id
