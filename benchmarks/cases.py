@@ -24,6 +24,21 @@ import psutil
 from benchmarks import work
 from benchmarks.server import counting_server
 
+_STARTS = """
+import os, time
+
+def train(trial):
+    with open(os.environ["BENCHMARK_STAMPS"], "a") as file:
+        file.write(f"{time.monotonic()}\\n")
+    return trial.params["x"]
+"""
+_STUDY = {
+    "name": "starts",
+    "objective": "starts:train",
+    "direction": "minimize",
+    "space": {"x": {"type": "float", "low": 0.0, "high": 1.0}},
+    "n_trials": 1,
+}
 ROOT = Path(__file__).parents[1]
 _WARM = 10  # trials that are not looked at
 _SAMPLE = 0.3  # seconds between looks at the CPU time
@@ -76,6 +91,33 @@ def whole(side: str, name: str, n: int, *arguments: Any) -> dict[str, float]:
     import_module("mltune.api")
     mlflow.MlflowClient().search_experiments()
     return {"s": _run(side, name, n, *arguments)}
+
+
+def first_trial() -> dict[str, float]:
+    """Seconds from the start of ``mltune run`` to that of its first trial, in a database that is there."""
+    import mlflow
+
+    mlflow.MlflowClient().search_experiments()
+    Path("starts.py").write_text(_STARTS)
+    Path("study.yaml").write_text(json.dumps(_STUDY))
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-m", "mltune", "run", "study.yaml"], check=True, capture_output=True)
+    return {"s": work.stamps()[0] - began}
+
+
+def replacement() -> dict[str, float]:
+    """Seconds from the death of a worker to the beginning of the next attempt, in another worker."""
+    from benchmarks import ours
+
+    def dies_once(trial: Any) -> float:
+        work.stamp()
+        if len(work.stamps()) == 1:
+            os._exit(1)
+        return 1.0
+
+    ours.study(dies_once, 1)
+    first, second = work.stamps()
+    return {"s": second - first}
 
 
 def many_metrics(side: str, metrics: int, steps: int) -> dict[str, float]:

@@ -97,6 +97,9 @@ _PLAIN = _Peer("without_model", "without_model", "nested runs")
 _AUTO = _Peer("with_default_algorithm", "with_gp", "nested runs, Optuna's GPSampler")
 
 
+_IMPORTS = "import mltune.api, mltune.engines.optuna, mlflow.store.tracking.sqlalchemy_store"
+
+
 def _calls(measure: str, name: str, at: int, target: float, *, scale: bool = False) -> Row:
     ns = [1, 10] if at == 10 else [10, at]
     return Row(
@@ -171,6 +174,20 @@ ROWS = [
     ),
     _speedup("trials of 1 s: trials a second", "trials", "ms", 41),  # odd: two workers begin their trials in pairs
     _speedup("40 trials of 1 s, start and end included", "whole", "s", 40),
+    Row(
+        measure="`mltune run`: first trial begins, after what the command imports",
+        unit="s",
+        ours=_figure("first_trial", "s"),
+        bare=_figure("command", "s", "-c", _IMPORTS),
+        target=0.4,
+        repeats=5,
+    ),
+    Row(
+        measure="a worker that replaces a dead one: next attempt begins",
+        unit="s",
+        ours=_figure("replacement", "s"),
+        target=0.1,
+    ),
     Row(
         measure="two workers, 400 trials of 20 ms of Python: trials a second",
         peer="Optuna `n_jobs=2`, untracked",
