@@ -63,6 +63,7 @@ def test_a_finished_one_is_extended(first_release: dict[str, str]) -> None:
     assert len(after.trials) == 20
 
 
+@pytest.mark.filterwarnings("ignore:Trying to unpickle estimator")  # of scikit-learn 1.9
 def test_the_champion_is_loaded(first_release: dict[str, str]) -> None:
     assert first_release["models"]
     model = mlflow.pyfunc.load_model("models:/kept@champion")
