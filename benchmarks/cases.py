@@ -107,15 +107,17 @@ def first_trial() -> dict[str, float]:
 
 def replacement() -> dict[str, float]:
     """Seconds from the death of a worker to the beginning of the next attempt, in another worker."""
-    from benchmarks import ours
+    import mltune
 
     def dies_once(trial: Any) -> float:
-        work.stamp()
-        if len(work.stamps()) == 1:
+        first = not os.path.exists("stamps")
+        with open("stamps", "a") as file:
+            file.write(f"{time.monotonic()}\n")
+        if first:
             os._exit(1)
         return 1.0
 
-    ours.study(dies_once, 1)
+    mltune.tune(dies_once, {"x": {"type": "float", "low": 0.0, "high": 1.0}}, direction="minimize", n_trials=1)
     first, second = work.stamps()
     return {"s": second - first}
 

@@ -96,6 +96,14 @@ class SearchProblem:
         return self.initial_points
 
 
+@dataclass(frozen=True)
+class Observation:
+    """A point that was evaluated elsewhere, such as in another study, and the value that it had."""
+
+    params: Params
+    value: float
+
+
 def ask_seed(seed: int, number: int) -> int:
     """Return the seed of one trial's proposal, below 2**32; independent of :func:`trial_seed`.
 

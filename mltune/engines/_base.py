@@ -3,6 +3,7 @@
 The order of calls in a study::
 
     engine_class(search)          checks only what concerns the engine itself; the registry has checked the request
+    engine.learn(observations)    once, if there are points from elsewhere
     engine.replay(trials)         once, if the study is resumed; calls
         tell(trial)               for every trial that has ended, ordered by trial number
     engine.propose(number)        for every trial, before it starts; calls
@@ -19,7 +20,7 @@ from typing import ClassVar
 
 from mltune.engines._points import ENUMERATED, enumerate_points
 from mltune.messages import Decision
-from mltune.search import AlgorithmInfo, SearchProblem, ask_seed
+from mltune.search import AlgorithmInfo, Observation, SearchProblem, ask_seed
 from mltune.space import Params, Value
 from mltune.trial import FrozenTrial
 
@@ -80,6 +81,16 @@ class Engine:
     def decide(self, trial: FrozenTrial, step: int) -> Decision:
         """Return the answer to a report, by default according to :meth:`should_prune`."""
         return Decision.STOP if self.should_prune(trial, step) else Decision.CONTINUE
+
+    def learn(self, observations: Sequence[Observation]) -> None:
+        """Learn from points that were evaluated elsewhere, such as in another study; by default, ignore them.
+
+        Called at most once, before all else; if a study is resumed, with the same observations. They are no trials of
+        the study: they have no numbers and use up no budget.
+
+        Args:
+            observations: Valid points of ``self.search.space``, each with a finite value.
+        """
 
     def replay(self, trials: Sequence[FrozenTrial]) -> None:
         """Learn from the trials of a resumed study, before anything is proposed.

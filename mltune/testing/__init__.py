@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import pytest
 
-pytest.register_assert_rewrite("mltune.testing._engines", "mltune.testing._executors")
+pytest.register_assert_rewrite("mltune.testing._engine_suite", "mltune.testing._engines", "mltune.testing._executors")
 
 from mltune.testing._driver import MemoryDriver, Outcome  # noqa: E402
 from mltune.testing._engines import EngineContract  # noqa: E402

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import math
 import random
+import statistics
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
 
-from mltune.engines import FINITE, Engine, check_search, count_points, get_engine
+from mltune.engines import ENUMERATED, Engine, count_points
 from mltune.errors import RequestError
-from mltune.goal import Goal
-from mltune.search import SearchProblem, Spec
+from mltune.search import Spec
 from mltune.space import Categorical, Float, Int, Params, SearchSpace, Value
 from mltune.testing._driver import MemoryDriver, Outcome
+from mltune.testing._engine_suite import N_TRIALS, EngineSuite
 from mltune.testing._examples import (
     INITIAL,
     RICH_POINT,
     STEPS,
-    Objective,
     bowl,
     by_x,
     curve,
@@ -33,21 +32,20 @@ from mltune.testing._examples import (
     negate,
     negated,
     number,
+    observations,
     one_by_one,
     plain_space,
     random_curves,
     rich_space,
     sometimes_bad,
 )
-from mltune.testing._gaps import Gaps
-from mltune.trial import Direction, FrozenTrial, TrialState
+from mltune.trial import Direction, TrialState
 
-_N = 16  # trials: more than the start-up trials of most algorithms
 _MANY = 24  # trials if each value of a small range must occur: a random draw misses one of five with odds of 1 : 40
 _BIG_SEED = 2**63 - 1
 
 
-class EngineContract(Gaps):
+class EngineContract(EngineSuite):
     """The contract of engines: subclass it in a test module and name the engine. Each test is a law.
 
     Attributes:
@@ -59,25 +57,13 @@ class EngineContract(Gaps):
             ``{"test_law[tpe]": "why"}`` for one algorithm or scheduler. A gap whose law passes is a failure.
     """
 
-    engine: ClassVar[str] = ""
-    engine_class: ClassVar[type[Engine] | None] = None
-    options: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-
-    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        engine_class = self._class()
-        proposing = [name for name in engine_class.algorithms if name not in FINITE]
-        stopping = [name for name in engine_class.schedulers if name != "none"]
-        for argument, names in (("algorithm", proposing), ("scheduler", stopping)):
-            if argument in metafunc.fixturenames:
-                metafunc.parametrize(argument, sorted(names))
-
     # Proposals
 
     def test_points_are_complete_plain_and_inside(self, algorithm: str) -> None:
         """A point has exactly the active parameters, with values inside the space and of plain Python types."""
         space = rich_space()
         driver = self._run(space, algorithm, lambda params: Outcome(distance(params["x"])))
-        assert [space.faults(point) for point in driver.started.values()] == [[]] * _N
+        assert [space.faults(point) for point in driver.started.values()] == [[]] * N_TRIALS
 
     def test_every_value_of_a_small_range_is_reached(self, algorithm: str) -> None:
         """Every value of a small range is proposed, both ends included, with integers, steps and logarithms."""
@@ -100,12 +86,12 @@ class EngineContract(Gaps):
         """If the space has one point only, every trial gets it."""
         space = SearchSpace({"x": Float(2, 2), "log": Float(3, 3, log=True), "n": Int(4, 4), "c": Categorical(["a"])})
         driver = self._run(space, algorithm, lambda params: Outcome(0.0))
-        assert list(driver.started.values()) == [{"x": 2.0, "log": 3.0, "n": 4, "c": "a"}] * _N
+        assert list(driver.started.values()) == [{"x": 2.0, "log": 3.0, "n": 4, "c": "a"}] * N_TRIALS
 
     def test_points_in_flight_differ(self, algorithm: str) -> None:
         """Trials that run at the same time do not all get the same point."""
         driver = self._run(plain_space(), algorithm, bowl, n_jobs=4)
-        assert len({repr(point) for point in driver.started.values()}) > _N // 2
+        assert len({repr(point) for point in driver.started.values()}) > N_TRIALS // 2
 
     def test_initial_points_come_first(self, algorithm: str) -> None:
         """The ``initial_points`` are proposed before all others, unchanged."""
@@ -143,13 +129,13 @@ class EngineContract(Gaps):
     def test_exactly_n_trials(self, algorithm: str, n_jobs: int) -> None:
         """Each trial number is used once, in whatever order the trials end."""
         driver = self._run(plain_space(), algorithm, bowl, n_jobs=n_jobs, initial_points=INITIAL)
-        assert list(driver.started) == sorted(trial.number for trial in driver.trials) == list(range(_N))
+        assert list(driver.started) == sorted(trial.number for trial in driver.trials) == list(range(N_TRIALS))
 
     @pytest.mark.parametrize("value", [None, math.nan, -math.inf], ids=str)
     def test_failures_do_not_end_the_study(self, algorithm: str, value: float | None) -> None:
         """The engine continues to propose if all trials fail."""
         driver = self._run(plain_space(), algorithm, lambda params: Outcome(value))
-        assert len(driver.trials) == _N
+        assert len(driver.trials) == N_TRIALS
 
     @pytest.mark.parametrize(
         "bad",
@@ -190,6 +176,41 @@ class EngineContract(Gaps):
             for past in (trials[:12], [*trials[:12], interrupted])
         )
         assert repr(without.started) == repr(with_it.started)
+
+    # Points from elsewhere
+
+    def test_learned_points_change_nothing_that_is_enumerated(self, algorithm: str) -> None:
+        """What mltune enumerates is the same with and without points from elsewhere."""
+        if algorithm not in ENUMERATED:
+            pytest.skip("the engine's own algorithm")
+        without, with_them = (
+            self._run(plain_space(), algorithm, bowl, learned=learned) for learned in ((), observations())
+        )
+        assert repr(with_them.started) == repr(without.started)
+
+    def test_learned_points_are_no_trials(self, algorithm: str) -> None:
+        """After learning, numbers begin at 0 with ``initial_points``, and a rebuilt study goes on as it would have."""
+        options: dict[str, Any] = {"initial_points": INITIAL, "learned": observations()}
+        whole = self._run(plain_space(), algorithm, bowl, **options)
+        assert list(whole.started) == list(range(N_TRIALS))
+        assert [whole.started[0], whole.started[1]] == list(INITIAL)
+        search = self._search(plain_space(), algorithm, initial_points=INITIAL)
+        resumed = self._go_on(self._rebuild(whole.trials[:9], search, observations()), bowl, first=9)
+        assert repr(resumed.started) == repr({n: p for n, p in whole.started.items() if n >= 9})
+
+    def test_learned_points_lead_to_better_ones(self, algorithm: str) -> None:
+        """With points and values from elsewhere the first proposals are better, unless the engine ignores them."""
+        if algorithm in ENUMERATED or self._class().learn is Engine.learn:
+            pytest.skip("it learns nothing from elsewhere")
+        without, with_them = (
+            statistics.median(
+                float(trial.value or 0)
+                for seed in range(2)
+                for trial in self._run(plain_space(), algorithm, bowl, n_trials=10, seed=seed, learned=learned).trials
+            )
+            for learned in ((), observations())
+        )
+        assert with_them < without
 
     # Points that mltune enumerates
 
@@ -284,77 +305,6 @@ class EngineContract(Gaps):
     def test_gaps_are_laws(self) -> None:
         """Each declared gap names a law that exists."""
         assert [name for name in self.gaps if not hasattr(self, name.partition("[")[0])] == []
-
-    # Helpers
-
-    def _class(self) -> type[Engine]:
-        return self.engine_class or get_engine(self.engine)
-
-    def _some_algorithm(self) -> str:
-        return (
-            "random"
-            if "random" in self._class().algorithms
-            else self._class().auto(self._search(plain_space(), "auto"), None)
-        )
-
-    def _create(self, search: SearchProblem) -> Engine:
-        engine_class = self._class()
-        return engine_class(check_search(self.engine or engine_class.__name__, engine_class, search, _N))
-
-    def _search(
-        self,
-        space: SearchSpace,
-        algorithm: str | Spec,
-        *,
-        seed: int = 0,
-        scheduler: str | Spec = "none",
-        direction: Direction = Direction.MINIMIZE,
-        initial_points: tuple[Params, ...] = (),
-    ) -> SearchProblem:
-        return SearchProblem(
-            space=space,
-            goal=Goal("value", direction),
-            seed=seed,
-            algorithm=self._spec(algorithm),
-            scheduler=self._spec(scheduler),
-            initial_points=initial_points,
-        )
-
-    def _spec(self, given: str | Spec) -> Spec:
-        return given if isinstance(given, Spec) else Spec(given, self.options.get(given, {}))
-
-    def _run(
-        self,
-        space: SearchSpace,
-        algorithm: str,
-        objective: Objective,
-        *,
-        n_trials: int | None = None,
-        n_jobs: int = 1,
-        **search: Any,
-    ) -> MemoryDriver:
-        driver = MemoryDriver(objective, n_trials=n_trials or _N, n_jobs=n_jobs)
-        driver.run(self._create(self._search(space, algorithm, **search)))
-        return driver
-
-    def _run_curves(
-        self, scheduler: str | None, curves: Sequence[Outcome], direction: Direction = Direction.MINIMIZE
-    ) -> MemoryDriver:
-        driver = MemoryDriver(one_by_one(curves), n_trials=len(curves))
-        search = self._search(plain_space(), self._some_algorithm(), scheduler=scheduler or "none", direction=direction)
-        driver.run(self._create(search))
-        return driver
-
-    def _rebuild(self, trials: Sequence[FrozenTrial], search: SearchProblem) -> Engine:
-        engine = self._create(search)
-        for trial in trials:
-            engine.tell(trial)
-        return engine
-
-    def _go_on(self, engine: Engine, objective: Objective, *, first: int, n_trials: int = _N) -> MemoryDriver:
-        driver = MemoryDriver(objective, n_trials=n_trials, first=first)
-        driver.run(engine)
-        return driver
 
 
 def _stopped(driver: MemoryDriver) -> list[int]:

@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
+from mltune.search import Observation
 from mltune.space import Categorical, Float, Int, Params, SearchSpace
 from mltune.testing._driver import Outcome
 
@@ -47,6 +48,13 @@ def rich_space() -> SearchSpace:
             "gamma": Float(0.1, 0.9, when={"schedule": ["step"]}),
         }
     )
+
+
+def observations() -> list[Observation]:
+    """Return thirty random points of :func:`plain_space` with the values of :func:`bowl`."""
+    rng = random.Random(1)
+    points = [plain_space().sample(rng) for _ in range(30)]
+    return [Observation(point, number(bowl(point).value)) for point in points]
 
 
 def number(value: object) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import random
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -16,13 +17,15 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.samplers import RandomSampler
 
 from mltune.engines import create_engine
-from mltune.engines.optuna import OptunaEngine, from_optuna, to_distribution, to_optuna
+from mltune.engines._optuna_space import from_optuna, to_distribution, to_optuna
+from mltune.engines.optuna import OptunaEngine
 from mltune.errors import RequestError
 from mltune.goal import Goal
-from mltune.search import SearchProblem, Spec, ask_seed
+from mltune.search import Observation, SearchProblem, Spec, ask_seed
 from mltune.space import Categorical, Float, Int, Params, SearchSpace, identical
 from mltune.space.parameters import Parameter
 from mltune.testing import MemoryDriver, Outcome
+from mltune.testing._examples import bowl, plain_space
 from mltune.trial import Direction, FrozenTrial, Reason, TrialState
 from tests.strategies import fractions, free_floats, ints, log_floats, log_ints, parameters, stepped_floats
 
@@ -166,6 +169,33 @@ def test_cmaes_is_rebuilt_by_asking_again() -> None:
     assert rebuilt.propose(30) == engine.propose(30)
 
 
+def test_an_end_of_a_range_is_remembered_as_the_end() -> None:
+    """Optuna draws the float below it, here in trial 6; an engine that is rebuilt knows only what was recorded."""
+    engine, rebuilt = (make("gp", options={"n_startup_trials": 2}, space=plain_space()) for _ in range(2))
+    driver = MemoryDriver(bowl, n_trials=8)
+    driver.run(engine)
+    for trial in driver.trials:
+        rebuilt.tell(trial)
+    assert engine._sampler is not None
+    assert rebuilt._sampler is not None
+    stored, restored = (each._study.trials for each in (engine._sampler, rebuilt._sampler))
+    assert [trial.params for trial in restored] == [trial.params for trial in stored]
+
+
+@pytest.mark.parametrize("n", [1, 9, 10, 30])
+@pytest.mark.parametrize("algorithm", OWN)
+def test_any_number_of_points_is_learned(algorithm: str, n: int) -> None:
+    space = {"x": Float(0, 1), "n": Int(1, 8), "kind": Categorical(["a", "b"]), "fixed": Int(3, 3)}
+    engine = make(algorithm, space=space | {"child": Float(0, 1, when={"kind": ["a"]})}, scheduler="median")
+    rng = random.Random(0)
+    points = [engine.search.space.sample(rng) for _ in range(n)]
+    engine.learn([Observation(point, float(str(point["x"]))) for point in points])
+    for number in range(3):
+        point = engine.propose(number)
+        assert engine.search.space.faults(point) == []
+        engine.tell(ended(number, float(str(point["x"])), params=point))
+
+
 @pytest.mark.parametrize("algorithm", ["cmaes", "tpe"])
 def test_a_missing_number_does_not_shift_the_others(algorithm: str) -> None:
     """The interrupted trial 6 is not told; numbers enter the proposals of CMA-ES."""
@@ -219,7 +249,7 @@ def test_cmaes_refuses_a_space_in_which_it_could_only_guess() -> None:
 
 def test_options_reach_optuna() -> None:
     engine = make("tpe", "asha", options={"n_startup_trials": 3}, scheduler_options={"reduction_factor": 2})
-    assert engine._make_sampler(0)._n_startup_trials == 3  # type: ignore[attr-defined]
+    assert engine._make_sampler(0, ())._n_startup_trials == 3  # type: ignore[attr-defined]
     assert engine._make_pruner()._reduction_factor == 2  # type: ignore[attr-defined]
 
 

@@ -7,7 +7,7 @@ import random
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from mltune.engines import ENUMERATED, Engine
-from mltune.search import AlgorithmInfo, Option, SearchProblem
+from mltune.search import AlgorithmInfo, Observation, Option, SearchProblem
 from mltune.space import Categorical, Float, Int, Params, Value
 from mltune.testing import EngineContract, Outcome
 from mltune.trial import FrozenTrial, TrialState
@@ -35,11 +35,17 @@ class Sound(Engine):
         super().__init__(search)
         self._best: tuple[float, Params] | None = None
         self._curves: list[Mapping[int, float]] = []
+        self._has_learned = False
+
+    def learn(self, observations: Sequence[Observation]) -> None:
+        self._has_learned = True
+        for each in observations:
+            self._keep(each.value, each.params)
 
     def ask(self, number: int, seed: int) -> dict[str, Value]:
         rng = random.Random(seed)
         point: dict[str, Value] = {}
-        best = self._best[1] if self._best and number > 12 else {}
+        best = self._best[1] if self._best and (number > 12 or self._has_learned) else {}
         for name, parameter in self.search.space.items():
             if self.search.space.active(name, point):
                 fresh = rng.random() < 0.3 or name not in best
@@ -213,6 +219,35 @@ class InterruptedOnesCount(Sound):
         self._told += 1
 
 
+class EnumeratesWhatItLearned(Sound):
+    def propose(self, number: int) -> Params:
+        return super().propose(number + 1 if self._has_learned else number)
+
+
+class LearnedPointsAreTrials(Sound):
+    """Counts on from the points that it learned, which a rebuilt engine does from the beginning."""
+
+    _asks: Iterator[int] | None = None
+
+    def learn(self, observations: Sequence[Observation]) -> None:
+        super().learn(observations)
+        self._asks = count(len(observations))
+
+    def ask(self, number: int, seed: int) -> dict[str, Value]:
+        return super().ask(number, seed + next(self._asks) if self._asks is not None else seed)
+
+
+class LearnsTheWorst(Sound):
+    def learn(self, observations: Sequence[Observation]) -> None:
+        super().learn(observations)
+        worst = max(observations, key=lambda each: each.value)
+        self._best = (worst.value, worst.params)
+
+    def _keep(self, value: float | None, params: Params) -> None:
+        if not self._has_learned:
+            super()._keep(value, params)
+
+
 class GridByChance(Sound):
     def propose(self, number: int) -> Params:
         points = self.search.space.grid()
@@ -314,6 +349,9 @@ SCHEDULER = {"scheduler": "middle"}
         ),
         (NumbersOfItsOwn, "a_rebuilt_study_goes_on_as_the_uninterrupted_one", ALGORITHM),
         (InterruptedOnesCount, "interrupted_trials_leave_no_trace", ALGORITHM),
+        (EnumeratesWhatItLearned, "learned_points_change_nothing_that_is_enumerated", {"algorithm": "random"}),
+        (LearnedPointsAreTrials, "learned_points_are_no_trials", ALGORITHM),
+        (LearnsTheWorst, "learned_points_lead_to_better_ones", ALGORITHM),
         (GridByChance, "the_whole_grid_once", {"n_jobs": 1}),
         (StopsWithoutScheduler, "no_scheduler_stops_nothing", {}),
         (StopsEquals, "equal_curves_are_not_stopped", SCHEDULER),
