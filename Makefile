@@ -11,7 +11,7 @@ STAMP  := $(VENV)/.installed
 # uv does not read pip's settings.
 FIND_LINKS := UV_FIND_LINKS="$$($(PYTHON) -m pip config get global.find-links 2>/dev/null || true)"
 
-.PHONY: install demo test test-fast test-slow test-wheel chaos bench bench-scale lint types format screenshot
+.PHONY: install demo test test-fast coverage test-slow test-wheel chaos bench bench-scale lint types format screenshot
 
 install: $(STAMP)
 
@@ -32,7 +32,7 @@ demo: install
 	@echo "Every trial is a nested run now. Look at them:"
 	@echo "    $(VENV)/bin/mlflow ui        then open http://127.0.0.1:5000"
 
-PYTEST := $(PYTHON) -m pytest -p tests.costs --durations 30
+PYTEST := $(PYTHON) $(MEASURED) -m pytest -p tests.costs --durations 30
 FAST   := not slow and not chaos and not alone and not processes
 # Old versions warn of the newer ones that they need in turn, and of nothing that mltune does.
 WARN_lowest := -W default::DeprecationWarning
@@ -45,6 +45,15 @@ test: install
 
 test-fast: install
 	$(PYTHON) -m pytest -m "$(FAST)" -n 2 --dist worksteal $(WARN_$(VERSIONS))
+
+# How much of mltune/ those tests run, in whatever process; fails if it is under 95 % of the branches.
+coverage: export PYTHONPATH := $(CURDIR)
+coverage: export __RAY_WORKER_PROCESS_SETUP_HOOK_ENV_VAR := tests.covered.save_often
+coverage: install
+	$(PYTHON) -m coverage erase
+	$(MAKE) test MEASURED="-m coverage run"; tests=$$?; \
+	$(PYTHON) -m coverage combine --quiet; \
+	$(PYTHON) -m coverage json --quiet -o - | $(PYTHON) -m tests.covered; exit $$(( tests + $$? ))
 
 # Minutes long: a fresh environment for `mlflow run`, every scikit-learn estimator, real training of whole grids.
 test-slow: install
