@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from mltune import study
 from mltune.config import StudyConfig, validate
@@ -15,11 +15,13 @@ from mltune.driver.run import run_session
 from mltune.errors import RequestError
 from mltune.former import accepts_former_names
 from mltune.objective import Objective, pack
-from mltune.space import Params, SearchSpace
-from mltune.study import Study, StudySummary
 from mltune.terminal.display import make_display
 from mltune.tracking import connection
-from mltune.trial import Direction, Models
+
+if TYPE_CHECKING:
+    from mltune.space import Params, SearchSpace
+    from mltune.study import Study, StudySummary
+    from mltune.trial import Direction, Models
 
 __all__ = ["list_studies", "load_study", "resume", "resume_study", "run_study", "tune"]
 

@@ -14,17 +14,18 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mltune._util.redaction import redact
 from mltune.config import StudyConfig, read_yaml, validate
 from mltune.errors import RequestError
-from mltune.goal import Goal
 from mltune.text import format_counts
 from mltune.tracking import reader, registry
-from mltune.tracking.connection import Store
 from mltune.tracking.cost import TrackingCost
-from mltune.tracking.reader import StudyRecord
-from mltune.tracking.registry import Registration
 from mltune.trial import Direction, FrozenTrial, TrialState
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from mltune.goal import Goal
+    from mltune.tracking.connection import Store
+    from mltune.tracking.reader import StudyRecord
+    from mltune.tracking.registry import Registration
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from mlflow.entities.model_registry import ModelVersion
 
-from mltune.driver.session import Session
 from mltune.study import model_of
 from mltune.tracking import proof, registry
-from mltune.tracking.registry import Registration
-from mltune.trial import FrozenTrial
+
+if TYPE_CHECKING:
+    from mltune.driver.session import Session
+    from mltune.tracking.registry import Registration
+    from mltune.trial import FrozenTrial
 
 
 def register(session: Session, name: str, best: FrozenTrial) -> Registration:

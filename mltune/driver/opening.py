@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from mltune._util.redaction import redact
-from mltune._util.timing import Stopwatch
 from mltune.driver.attempts import Attempts
 from mltune.driver.events import Callbacks
 from mltune.driver.loop import Loop
@@ -17,9 +17,12 @@ from mltune.driver.state import StudyState
 from mltune.objective import ObjectiveRef
 from mltune.tracking import delete, reader, reconcile
 from mltune.tracking.cost import TrackingCost
-from mltune.tracking.reader import StudyRecord
 from mltune.tracking.tags import goal_tags
 from mltune.trial import FrozenTrial, Models
+
+if TYPE_CHECKING:
+    from mltune._util.timing import Stopwatch
+    from mltune.tracking.reader import StudyRecord
 
 
 def open_study(session: Session, clock: Stopwatch) -> OpenStudy:

@@ -5,21 +5,24 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from mltune._util.redaction import redact
-from mltune._util.timing import Timing
 from mltune.driver.description import describe
 from mltune.driver.events import Callback
 from mltune.driver.refresher import Refresher, reports_enabled
-from mltune.driver.request import StudyRequest
-from mltune.driver.state import StudyState
 from mltune.engines import FINITE
 from mltune.errors import MissingPackageError
 from mltune.report import lint, missing
-from mltune.tracking.connection import Store
-from mltune.tracking.registry import Registration
-from mltune.tracking.runs import Tracker
 from mltune.trial import FrozenTrial, TrialState
+
+if TYPE_CHECKING:
+    from mltune._util.timing import Timing
+    from mltune.driver.request import StudyRequest
+    from mltune.driver.state import StudyState
+    from mltune.tracking.connection import Store
+    from mltune.tracking.registry import Registration
+    from mltune.tracking.runs import Tracker
 
 
 class StudyPage(Callback):

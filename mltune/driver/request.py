@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mltune.config import StudyConfig
 from mltune.engines import Engine, count_points, create_engine, get_engine
 from mltune.errors import MissingPackageError, RequestError
 from mltune.execution import Executor, ExecutorOptions, check_executor, get_executor
 from mltune.objective import Objective, ObjectiveRef
 from mltune.search import SearchProblem
 from mltune.tracking import tags
-from mltune.tracking.reader import StudyRecord
 from mltune.trial import Models
+
+if TYPE_CHECKING:
+    from mltune.config import StudyConfig
+    from mltune.tracking.reader import StudyRecord
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from importlib.machinery import PathFinder
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mltune.config import StudyConfig, read_yaml, validate
 from mltune.driver.attempts import Attempts
@@ -17,11 +17,13 @@ from mltune.driver.request import Resolved, StudyRequest, implied_executor, reso
 from mltune.driver.run import run_session
 from mltune.errors import RequestError
 from mltune.objective import Objective, ObjectiveRef, pack
-from mltune.space import Params
 from mltune.study import Study, from_record
 from mltune.tracking import connection, reader
-from mltune.tracking.reader import StudyRecord
 from mltune.trial import FrozenTrial, TrialState
+
+if TYPE_CHECKING:
+    from mltune.space import Params
+    from mltune.tracking.reader import StudyRecord
 
 _SHOWN = 3  # old trials that a new space refuses
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from mltune._util import timing
 from mltune._util.signals import Signals, Stop
@@ -14,13 +15,15 @@ from mltune.driver.lines import logged
 from mltune.driver.request import StudyRequest, executor_options
 from mltune.driver.session import Session
 from mltune.errors import StudyInterrupted
-from mltune.execution import Executor
 from mltune.messages import WorkerConfig
-from mltune.study import Study
 from mltune.tracking import connection, other_runs
-from mltune.tracking.connection import Store
 from mltune.tracking.runs import Tracker
 from mltune.trial import Models
+
+if TYPE_CHECKING:
+    from mltune.execution import Executor
+    from mltune.study import Study
+    from mltune.tracking.connection import Store
 
 
 def run_session(request: StudyRequest, callback: Callback) -> Study:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from mltune.search import AlgorithmInfo, SearchProblem, ask_seed
-from mltune.space import Params
+
+if TYPE_CHECKING:
+    from mltune.space import Params
 
 ENUMERATED: Mapping[str, AlgorithmInfo] = MappingProxyType(
     {

@@ -13,7 +13,7 @@ import random
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -25,11 +25,13 @@ from mltune._util.scoped import one_torch_thread, quiet
 from mltune.engines._base import AskTellEngine
 from mltune.engines._points import ENUMERATED
 from mltune.errors import RequestError
-from mltune.goal import Goal
 from mltune.plugins import importable
 from mltune.search import AlgorithmInfo, Option, SearchProblem, ask_seed
 from mltune.space import Categorical, Float, Int, Parameter, Params, Value
 from mltune.trial import FrozenTrial, TrialState, is_finite
+
+if TYPE_CHECKING:
+    from mltune.goal import Goal
 
 _STUDY = "mltune"  # Hyperband derives a trial's bracket from this name and the trial's number
 _ROUNDING = 1e-12

@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlflow import MlflowClient
 
 from mltune.engines import FINITE
-from mltune.goal import Goal
 from mltune.report._importance import importances
 from mltune.report._lint import lint
 from mltune.space import Params, SearchSpace
 from mltune.space.parameters import Categorical, Float, Parameter
 from mltune.study import read_config
 from mltune.tracking import reader
-from mltune.tracking.reader import StudyRecord
 from mltune.trial import FrozenTrial, TrialState
+
+if TYPE_CHECKING:
+    from mltune.goal import Goal
+    from mltune.tracking.reader import StudyRecord
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from mltune.goal import Goal
 from mltune.tracking.tags import goal_tags, prefixed, read_goal, without_prefix
 from mltune.trial import FrozenTrial, is_finite
+
+if TYPE_CHECKING:
+    from mltune.goal import Goal
 
 ALIAS = "champion"
 
