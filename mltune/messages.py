@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mltune.objective import Objective, ObjectiveRef
-    from mltune.space import Params
+    from mltune.params import Params
     from mltune.trial import FrozenTrial
 
 

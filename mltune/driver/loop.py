@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from mltune.driver.state import StudyState
     from mltune.engines import Engine
     from mltune.execution import Executor
-    from mltune.space import Params
+    from mltune.params import Params
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from mltune.tracking import connection, reader
 from mltune.trial import FrozenTrial, TrialState
 
 if TYPE_CHECKING:
-    from mltune.space import Params
+    from mltune.params import Params
     from mltune.tracking.reader import StudyRecord
 
 _SHOWN = 3  # old trials that a new space refuses

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mltune._util.timing import Stopwatch
     from mltune.config import StudyConfig
     from mltune.driver.attempts import Attempts
-    from mltune.space import Params
+    from mltune.params import Params
 
 _ABORT_AFTER = 5  # first trials that all failed
 

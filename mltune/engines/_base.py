@@ -22,7 +22,7 @@ from mltune.messages import Decision
 from mltune.search import AlgorithmInfo, SearchProblem, ask_seed
 
 if TYPE_CHECKING:
-    from mltune.space import Params, Value
+    from mltune.params import Params, Value
     from mltune.trial import FrozenTrial
 
 

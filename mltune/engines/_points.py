@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from mltune.search import AlgorithmInfo, SearchProblem, ask_seed
 
 if TYPE_CHECKING:
-    from mltune.space import Params
+    from mltune.params import Params
 
 ENUMERATED: Mapping[str, AlgorithmInfo] = MappingProxyType(
     {

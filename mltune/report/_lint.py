@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mltune.report._influence import without_influence
-from mltune.space.parameters import Categorical, Float, Int
+from mltune.space.categorical import Categorical
+from mltune.space.ranges import Float, Int
 from mltune.trial import FrozenTrial, TrialState
 
 if TYPE_CHECKING:

@@ -13,13 +13,15 @@ from mltune.engines import FINITE
 from mltune.report._importance import importances
 from mltune.report._lint import lint
 from mltune.space import Params, SearchSpace
-from mltune.space.parameters import Categorical, Float, Parameter
+from mltune.space.categorical import Categorical
+from mltune.space.ranges import Float
 from mltune.study import read_config
 from mltune.tracking import reader
 from mltune.trial import FrozenTrial, TrialState
 
 if TYPE_CHECKING:
     from mltune.goal import Goal
+    from mltune.space.parameter import Parameter
     from mltune.tracking.reader import StudyRecord
 
 

@@ -12,7 +12,7 @@ from mltune.trial import FrozenTrial, Reason, TrialState, is_finite
 
 if TYPE_CHECKING:
     from mltune.engines import Engine
-    from mltune.space import Params
+    from mltune.params import Params
 
 
 @dataclass(frozen=True)

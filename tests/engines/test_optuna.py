@@ -20,8 +20,7 @@ from mltune.engines.optuna import OptunaEngine, from_optuna, to_distribution, to
 from mltune.errors import RequestError
 from mltune.goal import Goal
 from mltune.search import SearchProblem, Spec, ask_seed
-from mltune.space import Categorical, Float, Int, Params, SearchSpace, identical
-from mltune.space.parameters import Parameter
+from mltune.space import Categorical, Float, Int, Parameter, Params, SearchSpace, identical
 from mltune.testing import MemoryDriver, Outcome
 from mltune.trial import Direction, FrozenTrial, Reason, TrialState
 from tests.strategies import fractions, free_floats, ints, log_floats, log_ints, parameters, stepped_floats
