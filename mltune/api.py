@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from mltune import study
+from mltune import studies
 from mltune.config import StudyConfig, validate
 from mltune.driver.events import Callback, Callbacks
 from mltune.driver.request import StudyRequest, resolve
@@ -192,7 +192,7 @@ def load_study(run_id: str) -> Study:
         StoreUnavailableError: The store does not answer.
     """
     with connection.reading() as store:
-        return study.read_study(store, run_id)
+        return studies.read_study(store, run_id)
 
 
 def list_studies(experiment_name: str | None = None) -> list[StudySummary]:
@@ -206,7 +206,7 @@ def list_studies(experiment_name: str | None = None) -> list[StudySummary]:
         StoreUnavailableError: The store does not answer.
     """
     with connection.reading() as store:
-        return study.list_studies(store, experiment_name)
+        return studies.list_studies(store, experiment_name)
 
 
 def run_study(config: StudyConfig, objective: Objective | str, callback: Callback, folder: Path | None = None) -> Study:

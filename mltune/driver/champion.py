@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from mlflow.entities.model_registry import ModelVersion
 
-from mltune.study import model_of
 from mltune.tracking import proof, registry
 
 if TYPE_CHECKING:
@@ -35,5 +34,5 @@ def register(session: Session, name: str, best: FrozenTrial) -> Registration:
 
 def _add_version(session: Session, name: str, best: FrozenTrial) -> ModelVersion:
     client, config = session.store.client, session.request.config
-    model_id = model_of(client, best)
+    model_id = registry.model_of(client, best)
     return registry.add_version(client, name, best, model_id, study=session.run_id, goal=config.goal)

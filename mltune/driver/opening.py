@@ -15,9 +15,8 @@ from mltune.driver.page import StudyPage
 from mltune.driver.session import OpenStudy, Session
 from mltune.driver.state import StudyState
 from mltune.objective import ObjectiveRef
-from mltune.tracking import delete, reader, reconcile
+from mltune.tracking import models, reader, reconcile
 from mltune.tracking.cost import TrackingCost
-from mltune.tracking.tags import goal_tags
 from mltune.trial import FrozenTrial, Models
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ def _tags(session: Session, study_yaml: str) -> dict[str, str]:
         "executor": str(config.executor),
         "algorithm": str(config.algorithm),
         "scheduler": str(config.scheduler),
-        **goal_tags(config.goal),
+        **config.goal.to_tags(),
         "seed": str(config.seed),
         "study_digest": hashlib.sha256(study_yaml.encode()).hexdigest(),
     } | ({"folder": objective.folder} if isinstance(objective, ObjectiveRef) else {})
@@ -115,6 +114,6 @@ def _restore_best(session: Session, past: StudyRecord, attempts: Attempts) -> No
     if config.keep_models is Models.BEST:
         keep = best.run_id if best is not None else None
         runs = attempts.runs()
-        session.do(lambda: delete.remove_beaten_models(session.store.client, past.experiment_id, runs, keep))
+        session.do(lambda: models.remove_beaten_models(session.store.client, past.experiment_id, runs, keep))
     if best is not None and past.tags.get("best_run_id") != best.run_id:
         session.tracker.log_best(best, len(finished) - 1)

@@ -11,7 +11,7 @@ from mltune.errors import MissingPackageError, RequestError
 from mltune.execution import Executor, ExecutorOptions, check_executor, get_executor
 from mltune.objective import Objective, ObjectiveRef
 from mltune.search import SearchProblem
-from mltune.tracking import tags
+from mltune.tracking.limits import check_fits
 from mltune.trial import Models
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def resolve(config: StudyConfig) -> Resolved:
     seed = secrets.randbelow(2**31) if config.seed is None else config.seed
     problems = _Problems()
     with problems:
-        tags.check_fits(config.space)
+        check_fits(config.space)
     engine: Engine | None = None
     with problems:
         engine = create_engine(config.engine, _search(config, seed), config.n_trials)

@@ -17,12 +17,13 @@ from mltune.driver.request import Resolved, StudyRequest, implied_executor, reso
 from mltune.driver.run import run_session
 from mltune.errors import RequestError
 from mltune.objective import Objective, ObjectiveRef, pack
-from mltune.study import Study, from_record
+from mltune.studies import from_record
 from mltune.tracking import connection, reader
 from mltune.trial import FrozenTrial, TrialState
 
 if TYPE_CHECKING:
     from mltune.params import Params
+    from mltune.study import Study
     from mltune.tracking.reader import StudyRecord
 
 _SHOWN = 3  # old trials that a new space refuses

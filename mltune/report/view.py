@@ -15,7 +15,7 @@ from mltune.report._lint import lint
 from mltune.space import Params, SearchSpace
 from mltune.space.categorical import Categorical
 from mltune.space.ranges import Float
-from mltune.study import read_config
+from mltune.studies import read_config
 from mltune.tracking import reader
 from mltune.trial import FrozenTrial, TrialState
 

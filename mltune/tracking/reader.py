@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 from mlflow import MlflowClient
 from mlflow.entities import Experiment, Metric, Run
@@ -19,13 +18,11 @@ from mlflow.exceptions import MlflowException
 
 from mltune._util.redaction import cause
 from mltune.errors import RequestError
+from mltune.goal import Goal
 from mltune.retry import is_transient
 from mltune.tracking.lease import Lease
-from mltune.tracking.tags import ALL_STEPS, own_tags, read_goal
+from mltune.tracking.tags import ALL_STEPS, own_tags
 from mltune.trial import DURATION, FrozenTrial, Reason, TrialState
-
-if TYPE_CHECKING:
-    from mltune.goal import Goal
 
 _PAGE = 5000
 _READERS = 4  # concurrent calls; a database's pool holds five connections
@@ -62,7 +59,7 @@ class StudyRecord:
     @property
     def goal(self) -> Goal:
         """The metric that decides, and which of its values are better."""
-        return read_goal(self.tags)
+        return Goal.from_tags(self.tags)
 
     @property
     def best_trial(self) -> FrozenTrial | None:
