@@ -10,7 +10,7 @@ from mltune import studies
 from mltune.config import StudyConfig, validate
 from mltune.driver.events import Callback, Callbacks
 from mltune.driver.request import StudyRequest, resolve
-from mltune.driver.resume import resume_study
+from mltune.driver.resume import prepare_resume
 from mltune.driver.run import run_session
 from mltune.errors import RequestError
 from mltune.former import accepts_former_names
@@ -221,6 +221,21 @@ def run_study(config: StudyConfig, objective: Objective | str, callback: Callbac
     resolved = resolve(config)
     packed = pack(objective, in_process=resolved.executor.limits.in_process, folder=folder or ".")
     return run_session(StudyRequest(study=resolved, objective=packed), callback)
+
+
+def resume_study(
+    run_id: str,
+    changes: Mapping[str, Any],
+    callback: Callback,
+    *,
+    objective: Objective | str | None = None,
+    file: StudyConfig | None = None,
+    folder: Path | None = None,
+    steal: bool = False,
+) -> Study:
+    """Resume a study; see :func:`resume`, and :func:`mltune.driver.resume.prepare_resume` for the arguments."""
+    prepared = prepare_resume(run_id, changes, callback, objective=objective, file=file, folder=folder, steal=steal)
+    return prepared if isinstance(prepared, Study) else run_session(prepared, callback)
 
 
 def _callback(callbacks: Sequence[Callback], *, quiet: bool) -> Callback:

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from mltune.space import Params, SearchSpace
     from mltune.trial import Direction
 
+FINITE = frozenset({"grid", "manual"})
+"""The algorithms with a fixed number of points."""
+
 
 @dataclass(frozen=True)
 class Spec:

@@ -9,10 +9,6 @@ from typing import TYPE_CHECKING
 
 from mltune._util.redaction import redact
 from mltune.driver.attempts import Attempts
-from mltune.driver.events import Callbacks
-from mltune.driver.loop import Loop
-from mltune.driver.page import StudyPage
-from mltune.driver.session import OpenStudy, Session
 from mltune.driver.state import StudyState
 from mltune.objective import ObjectiveRef
 from mltune.tracking import models, reader, reconcile
@@ -21,11 +17,12 @@ from mltune.trial import FrozenTrial, Models
 
 if TYPE_CHECKING:
     from mltune._util.timing import Stopwatch
+    from mltune.driver.session import Session
     from mltune.tracking.reader import StudyRecord
 
 
-def open_study(session: Session, clock: Stopwatch) -> OpenStudy:
-    """Open the parent run, or take it over with what the runs tell.
+def open_study(session: Session, clock: Stopwatch) -> StudyState:
+    """Open the parent run, or take it over; return what is known of the study then.
 
     Raises:
         RequestError: Another driver has the study.
@@ -43,7 +40,7 @@ def open_study(session: Session, clock: Stopwatch) -> OpenStudy:
         attempts = _take_over(session, past, clock)
         session.do(lambda: tracker.resume_study(tags, study_yaml))
         _restore_best(session, past, attempts)
-    state = StudyState(
+    return StudyState(
         config,
         attempts,
         clock,
@@ -51,17 +48,6 @@ def open_study(session: Session, clock: Stopwatch) -> OpenStudy:
         experiment_id=tracker.experiment_id,
         tracking_uri=redact(session.store.uri),
     )
-    page = StudyPage(tracker, session.store, session.request, state, session.timing)
-    loop = Loop(
-        session.request.study.engine,
-        session.executor,
-        tracker,
-        state,
-        callback=Callbacks([page, session.callback]),
-        signals=session.signals,
-        timing=session.timing,
-    )
-    return OpenStudy(state, loop, page)
 
 
 def _tags(session: Session, study_yaml: str) -> dict[str, str]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
-from mltune.search import AlgorithmInfo, SearchProblem, ask_seed
+from mltune.search import FINITE, AlgorithmInfo, SearchProblem, ask_seed
 
 if TYPE_CHECKING:
     from mltune.params import Params
@@ -22,10 +22,6 @@ ENUMERATED: Mapping[str, AlgorithmInfo] = MappingProxyType(
         "random": AlgorithmInfo(),
     }
 )
-
-
-FINITE = frozenset({"grid", "manual"})
-"""Those of them with a fixed number of points."""
 
 
 class Points(Protocol):
