@@ -15,12 +15,13 @@ from mltune.driver.run import run_session
 from mltune.errors import RequestError
 from mltune.former import accepts_former_names
 from mltune.objective import Objective, pack
+from mltune.study import Study
 from mltune.terminal.display import make_display
 from mltune.tracking import connection
 
 if TYPE_CHECKING:
     from mltune.space import Params, SearchSpace
-    from mltune.study import Study, StudySummary
+    from mltune.study import StudySummary
     from mltune.trial import Direction, Models
 
 __all__ = ["list_studies", "load_study", "resume", "resume_study", "run_study", "tune"]

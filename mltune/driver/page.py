@@ -12,7 +12,6 @@ from mltune._util.redaction import redact
 from mltune.driver.description import describe
 from mltune.driver.events import Callback
 from mltune.driver.refresher import Refresher, reports_enabled
-from mltune.errors import MissingPackageError
 from mltune.report import lint, missing
 from mltune.search import FINITE
 from mltune.tracking import reader
@@ -130,13 +129,13 @@ class StudyPage(Callback):
         self.cancel()
         trials = sorted(self._state.trials, key=lambda trial: trial.number)
         self.warnings = self._lint(trials)
+        if faults := missing():
+            return f"{faults[0]}; then make it with: mltune report {self._tracker.run_id}"
         from mltune.report.write import write_report
 
         try:
             write_report(self._store.client, self._view(state, trials), self.warnings)
             self._reported = True
-        except MissingPackageError as error:
-            return f"{error}; then make it with: mltune report {self._tracker.run_id}"
         except Exception as error:  # a study does not fail for its report
             what = redact(f"{type(error).__name__}: {error}".partition("\n")[0])
             return f"no report was made ({what}); make it with: mltune report {self._tracker.run_id}"
