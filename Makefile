@@ -11,7 +11,7 @@ STAMP  := $(VENV)/.installed
 # uv does not read pip's settings.
 FIND_LINKS := UV_FIND_LINKS="$$($(PYTHON) -m pip config get global.find-links 2>/dev/null || true)"
 
-.PHONY: install demo test test-fast coverage test-slow test-wheel chaos bench bench-scale lint types format screenshot
+.PHONY: install demo test test-fast coverage test-slow test-wheel chaos bench bench-scale lint types format graph screenshot
 
 install: $(STAMP)
 
@@ -86,6 +86,10 @@ types: install
 format: install
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
+
+# The import graph in CONTRIBUTING.md.
+graph: install
+	$(PYTHON) -m tests.import_graph
 
 screenshot: install
 	MLTUNE_PICTURES=docs/images $(PYTHON) -m pytest tests/test_browser.py

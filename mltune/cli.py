@@ -154,7 +154,7 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with all trials.")] = False,
 ) -> None:
     """Show a study and its trials, read from MLflow."""
-    from mltune.report.view import read_view
+    from mltune.report.read import read_view
     from mltune.terminal.tables import study_data, study_table
 
     with _store() as store:
@@ -179,10 +179,11 @@ def list_(
 @app.command()
 def report(run_id: Annotated[str, typer.Argument(metavar="RUN_ID", help="The study's parent run.")]) -> None:
     """Make a study's report (again), as artifacts `report/` of its run: charts, leaderboard, picture."""
+    from mltune.report.read import read_view
     from mltune.report.write import FOLDER, write_report
 
     with _store() as store:
-        write_report(store.client, run_id)
+        write_report(store.client, read_view(store.client, run_id))
     print(f"study {run_id} has a new report: artifacts {FOLDER}/ of its run")
 
 

@@ -12,19 +12,18 @@ from mlflow import MlflowClient
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from mltune._util.redaction import redact
-from mltune.config import StudyConfig, read_yaml, validate
 from mltune.errors import RequestError
-from mltune.goal import Goal
 from mltune.text import format_counts
-from mltune.tracking import reader, registry
-from mltune.tracking.connection import Store
+from mltune.tracking import registry
 from mltune.tracking.cost import TrackingCost
-from mltune.tracking.reader import StudyRecord
-from mltune.tracking.registry import Registration
-from mltune.trial import Direction, FrozenTrial, TrialState
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from mltune.goal import Goal
+    from mltune.tracking.connection import Store
+    from mltune.tracking.registry import Registration
+    from mltune.trial import Direction, FrozenTrial, TrialState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +122,7 @@ class Study:
             RequestError: No trial is COMPLETE, or the best one logged no model.
         """
         client = self.store.client
-        return mlflow.pyfunc.load_model(_download(client, model_of(client, self.best_trial)))
+        return mlflow.pyfunc.load_model(_download(client, registry.model_of(client, self.best_trial)))
 
 
 StudyResult = Study
@@ -149,86 +148,6 @@ class StudySummary:
     direction: Direction | None
     best_value: float | None
     best_run_id: str | None
-
-
-def read_study(store: Store, run_id: str) -> Study:
-    """Read a study and all its trials, without what they reported.
-
-    Raises:
-        RequestError: There is no such run, or it is no study.
-    """
-    record = reader.read_study(store.client, run_id)
-    return from_record(record, store, read_config(store.client, run_id))
-
-
-def from_record(record: StudyRecord, store: Store, config: StudyConfig | None) -> Study:
-    """Make a study of what was read of it.
-
-    Args:
-        record: Its runs.
-        store: Where they are.
-        config: Its study file, or None if that cannot be read.
-    """
-    tags = record.tags
-    return Study(
-        run_id=record.run_id,
-        experiment_id=record.experiment_id,
-        name=record.name,
-        goal=record.goal,
-        state=TrialState(tags.get("state", "RUNNING")),
-        is_driven=record.is_driven,
-        reason=tags.get("reason"),
-        trials=record.trials,
-        store=store,
-        n_trials=config.n_trials if config is not None else None,
-        elapsed=float(tags.get("elapsed_s", 0.0)),
-        cost=TrackingCost.from_tags(tags),
-    )
-
-
-def list_studies(store: Store, experiment: str | None = None) -> list[StudySummary]:
-    """Read the studies of an experiment, or of all of them, the latest first.
-
-    Raises:
-        RequestError: There is no such experiment.
-    """
-    return [
-        StudySummary(
-            run_id=head.run_id,
-            name=head.name,
-            experiment=head.experiment,
-            state=TrialState(head.tags.get("state", "RUNNING")),
-            is_driven=reader.is_driven(head.run_id, head.tags),
-            started=head.started,
-            metric=head.tags.get("metric"),
-            direction=Direction(head.tags["direction"]) if "direction" in head.tags else None,
-            best_value=float(head.tags["best_value"]) if "best_value" in head.tags else None,
-            best_run_id=head.tags.get("best_run_id"),
-        )
-        for head in reader.list_studies(store.client, experiment)
-    ]
-
-
-def model_of(client: MlflowClient, best: FrozenTrial) -> str:
-    """Return the id of the last model that the best trial logged.
-
-    Raises:
-        RequestError: It logged none.
-    """
-    model_id = best.model_id or registry.find_model(client, str(best.run_id))
-    if model_id is None:
-        raise RequestError(
-            f"the best trial must have logged a model, but trial {best.number} has none: call trial.log_model in it"
-        )
-    return model_id
-
-
-def read_config(client: MlflowClient, run_id: str) -> StudyConfig | None:
-    """Read the study file of a study, or return None if it cannot be read."""
-    try:
-        return validate(read_yaml(reader.read_study_file(client, run_id), f"study.yaml of run {run_id}"))
-    except RequestError:
-        return None
 
 
 def _download(client: MlflowClient, model_id: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import optuna
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, SuccessiveHalvingPruner
@@ -21,8 +21,10 @@ from mltune.engines._points import ENUMERATED
 from mltune.errors import RequestError
 from mltune.plugins import importable
 from mltune.search import AlgorithmInfo, Observation, Option, SearchProblem
-from mltune.space import Params, Value
-from mltune.trial import FrozenTrial
+
+if TYPE_CHECKING:
+    from mltune.space import Params, Value
+    from mltune.trial import FrozenTrial
 
 _GP_TRIALS = 200  # with this many trials, a proposal of GP takes a quarter of a second
 _WARM_START = 10  # observations from which CMA-ES can start: it takes the best tenth of them

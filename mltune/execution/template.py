@@ -8,8 +8,8 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 
+from mltune._util.env import QUIET_ARROW
 from mltune._util.processes import MARK
-from mltune.worker.template import QUIET_ARROW
 
 _BOOT = "import sys; sys.path[:] = eval(sys.argv[1]); from mltune.worker.{0} import main; main(*sys.argv[2:])"
 _NO_MARK = "0" * 32  # replaced in each fork by a mark of the same length

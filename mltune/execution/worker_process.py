@@ -9,11 +9,14 @@ import tempfile
 import time
 import uuid
 from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING
 
-from mltune.errors import ObjectiveError
 from mltune.execution.supervisor import END_GRACE, Supervisor
-from mltune.execution.template import Template
 from mltune.messages import Decision, Died, Task, WorkerConfig
+
+if TYPE_CHECKING:
+    from mltune.errors import ObjectiveError
+    from mltune.execution.template import Template
 
 
 class WorkerProcess:

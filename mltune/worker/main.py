@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from mltune._util.processes import open_pidfd
 from mltune.errors import ObjectiveError
-from mltune.messages import Decision, Reported, Task, WorkerConfig
 from mltune.worker.supervisor import fork_worker
 
 if TYPE_CHECKING:
+    from mltune.messages import Decision, Reported, Task, WorkerConfig
     from mltune.worker.runner import Runner
 
 _EXIT_GRACE = 2.0  # seconds for exit handlers and user threads after the driver has closed the channel

@@ -15,11 +15,9 @@ import socket
 import sys
 from multiprocessing.connection import wait
 
+from mltune._util.env import QUIET_ARROW
 from mltune._util.processes import open_pidfd, set_mark
 from mltune.worker.main import serve
-
-QUIET_ARROW = ("JE_ARROW_MALLOC_CONF", "background_thread:false")
-"""Environment variable of the template: keeps PyArrow's allocator from starting a thread, which a fork would lose."""
 
 
 def main(*numbers: str) -> None:

@@ -19,7 +19,7 @@ from mltune._util.timing import Timing
 from mltune.cli import main
 from mltune.driver.refresher import Refresher
 from mltune.report._timeline import lanes
-from mltune.report.view import read_view
+from mltune.report.read import read_view
 from mltune.tracking.reader import read_study
 from tests.drivers import wait_for
 from tests.recorded import SPACE

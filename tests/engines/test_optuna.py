@@ -22,8 +22,7 @@ from mltune.engines.optuna import OptunaEngine
 from mltune.errors import RequestError
 from mltune.goal import Goal
 from mltune.search import Observation, SearchProblem, Spec, ask_seed
-from mltune.space import Categorical, Float, Int, Params, SearchSpace, identical
-from mltune.space.parameters import Parameter
+from mltune.space import Categorical, Float, Int, Parameter, Params, SearchSpace, identical
 from mltune.testing import MemoryDriver, Outcome
 from mltune.testing._examples import bowl, plain_space
 from mltune.trial import Direction, FrozenTrial, Reason, TrialState

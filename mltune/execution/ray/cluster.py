@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray._private.services import canonicalize_bootstrap_address
@@ -22,8 +22,10 @@ from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-d
 from mltune._util.env import environment
 from mltune.errors import RequestError, first_line
 from mltune.execution.ray.reaper import MARK, Reaper
-from mltune.messages import WorkerConfig
 from mltune.objective import ObjectiveRef
+
+if TYPE_CHECKING:
+    from mltune.messages import WorkerConfig
 
 _OBJECT_STORE = 100 * 2**20  # bytes; only tasks and reports pass through it
 _PROBE = 5.0  # seconds for a cluster to accept a connection
