@@ -74,12 +74,12 @@ def _module_of(name: str) -> str | None:
 
 
 def longest_chain(graph: Graph) -> list[str]:
-    """Return the longest chain of imports."""
+    """Return the longest chain of imports, of equal ones the first by name."""
     longest: dict[str, list[str]] = {}
     for module in TopologicalSorter(graph).static_order():
         below = (longest[each] for each in sorted(graph[module]))
         longest[module] = [module, *max(below, key=len, default=[])]
-    return max(longest.values(), key=len)
+    return max((longest[module] for module in sorted(longest)), key=len)
 
 
 def room_graph(graph: Graph) -> Graph:
