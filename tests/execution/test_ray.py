@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +73,9 @@ def before() -> tuple[dict[str, str], list[psutil.Process]]:
 @pytest.fixture(scope="module")
 def executor(before: Any) -> Iterator[RayExecutor]:
     """One executor of two slots on a Ray of its own."""
-    made = RayExecutor(ExecutorOptions(n_jobs=2))
-    made.start(setup(objective))
-    yield made
-    made.close()
+    with closing(RayExecutor(ExecutorOptions(n_jobs=2))) as made:
+        made.start(setup(objective))
+        yield made
 
 
 def test_actors_are_reused(executor: RayExecutor) -> None:
@@ -173,8 +173,8 @@ def test_the_users_ray_is_used_and_left_running(users_ray: None, monkeypatch: py
 
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     made = RayExecutor(ExecutorOptions(n_jobs=1, resources={"cpu": 1, "gpu": 0.5}))
-    made.start(setup(look_around))
     try:
+        made.start(setup(look_around))
         assert run(made, task(0))[0] == Returned({"value": 1.0, "OMP_NUM_THREADS": 1.0, "CUDA_VISIBLE_DEVICES": 0.0})
     finally:
         made.close()

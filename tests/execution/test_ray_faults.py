@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ def objective(trial: Trial) -> float:
         case "hold the GIL":
             ctypes.PyDLL(None).sleep(1000)
         case "kill the actor":
-            psutil.Process().parents()[1].kill()
+            next(each for each in psutil.Process().parents() if each.name().startswith("ray::")).kill()
             time.sleep(1000)
         case "stand until told":
             (folder / f"stands-{trial.number}").touch()
@@ -79,11 +79,9 @@ def assert_gone(processes: list[psutil.Process]) -> None:
 @pytest.fixture(scope="module")
 def executor(join_ray: Callable[[], AbstractContextManager[None]]) -> Iterator[RayExecutor]:
     """Two slots on a Ray that runs already, where a trial may take three seconds."""
-    with join_ray():
-        made = RayExecutor(ExecutorOptions(n_jobs=2, resources={"cpu": 1}))
+    with join_ray(), closing(RayExecutor(ExecutorOptions(n_jobs=2, resources={"cpu": 1}))) as made:
         made.start(replace(setup(objective), trial_timeout=3.0))
         yield made
-        made.close()
 
 
 def without_ray() -> dict[str, str]:
