@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import mlflow
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from mltune._util.redaction import redact
@@ -21,6 +22,7 @@ from mltune.tracking.connection import Store
 from mltune.tracking.cost import TrackingCost
 from mltune.tracking.reader import StudyRecord
 from mltune.tracking.registry import Registration
+from mltune.tracking.tags import own_tags
 from mltune.trial import Direction, FrozenTrial, TrialState
 
 if TYPE_CHECKING:
@@ -135,6 +137,7 @@ class StudySummary:
     """A study in a list, read from its parent run alone.
 
     Attributes:
+        is_driven: Whether a driver is at work on it; a RUNNING study without one was killed.
         started: When it began, in seconds since 1970.
         best_value: The best value so far, or None.
     """
@@ -149,6 +152,8 @@ class StudySummary:
     direction: Direction | None
     best_value: float | None
     best_run_id: str | None
+    engine: str | None
+    algorithm: str | None
 
 
 def read_study(store: Store, run_id: str) -> Study:
@@ -192,21 +197,25 @@ def list_studies(store: Store, experiment: str | None = None) -> list[StudySumma
     Raises:
         RequestError: There is no such experiment.
     """
-    return [
-        StudySummary(
-            run_id=head.run_id,
-            name=head.name,
-            experiment=head.experiment,
-            state=TrialState(head.tags.get("state", "RUNNING")),
-            is_driven=reader.is_driven(head.run_id, head.tags),
-            started=head.started,
-            metric=head.tags.get("metric"),
-            direction=Direction(head.tags["direction"]) if "direction" in head.tags else None,
-            best_value=float(head.tags["best_value"]) if "best_value" in head.tags else None,
-            best_run_id=head.tags.get("best_run_id"),
-        )
-        for head in reader.list_studies(store.client, experiment)
-    ]
+    return [_summary(run, name) for run, name in reader.study_runs(store.client, experiment)]
+
+
+def _summary(run: Run, experiment: str) -> StudySummary:
+    tags = own_tags(run)
+    return StudySummary(
+        run_id=run.info.run_id,
+        name=run.info.run_name,
+        experiment=experiment,
+        state=TrialState(tags.get("state", "RUNNING")),
+        is_driven=reader.is_driven(run.info.run_id, tags),
+        started=run.info.start_time / 1000,
+        metric=tags.get("metric"),
+        direction=Direction(tags["direction"]) if "direction" in tags else None,
+        best_value=float(tags["best_value"]) if "best_value" in tags else None,
+        best_run_id=tags.get("best_run_id"),
+        engine=tags.get("engine"),
+        algorithm=tags.get("algorithm"),
+    )
 
 
 def model_of(client: MlflowClient, best: FrozenTrial) -> str:
