@@ -13,15 +13,35 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import psutil
+
 from benchmarks import work
 from benchmarks.server import counting_server
 
+_STARTS = """
+import os, time
+
+def train(trial):
+    with open(os.environ["BENCHMARK_STAMPS"], "a") as file:
+        file.write(f"{time.monotonic()}\\n")
+    return trial.params["x"]
+"""
+_STUDY = {
+    "name": "starts",
+    "objective": "starts:train",
+    "direction": "minimize",
+    "space": {"x": {"type": "float", "low": 0.0, "high": 1.0}},
+    "n_trials": 1,
+}
 ROOT = Path(__file__).parents[1]
 _WARM = 10  # trials that are not looked at
+_SAMPLE = 0.3  # seconds between looks at the CPU time
 
 
 def measure(name: str, *arguments: Any) -> dict[str, float]:
@@ -39,7 +59,6 @@ def measure(name: str, *arguments: Any) -> dict[str, float]:
             "PYTHONPATH": str(ROOT),
             "PYTHONWARNINGS": "ignore",
             "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
-            "MLTUNE_REPORT": "false",
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
             work.STAMPS: f"{folder}/stamps",
@@ -53,16 +72,54 @@ def measure(name: str, *arguments: Any) -> dict[str, float]:
 
 
 def trials(side: str, name: str, n: int, *arguments: Any) -> dict[str, float]:
-    """Milliseconds from the beginning of one trial to that of the next, in the middle of a study."""
-    _run(side, name, n, *arguments)
+    """Milliseconds from the beginning of one trial to that of the next in the middle of a study, and of CPU."""
+    with _watched_cpu() as cpu_at:
+        _run(side, name, n, *arguments)
     began = work.stamps()
     warm = min(_WARM, n // 3)
-    return {"ms": 1000 * (began[-1] - began[warm]) / (len(began) - 1 - warm)}
+    count = len(began) - 1 - warm
+    return {
+        "ms": 1000 * (began[-1] - began[warm]) / count,
+        "cpu_ms": 1000 * (cpu_at(began[-1]) - cpu_at(began[warm])) / count,
+    }
 
 
 def whole(side: str, name: str, n: int, *arguments: Any) -> dict[str, float]:
-    """Seconds for all, imports aside: from the call to its return."""
+    """Seconds for all, from the call to its return; imports and the creation of the database are done before."""
+    import mlflow
+
+    import_module("mltune.api")
+    mlflow.MlflowClient().search_experiments()
     return {"s": _run(side, name, n, *arguments)}
+
+
+def first_trial() -> dict[str, float]:
+    """Seconds from the start of ``mltune run`` to that of its first trial, in a database that is there."""
+    import mlflow
+
+    mlflow.MlflowClient().search_experiments()
+    Path("starts.py").write_text(_STARTS)
+    Path("study.yaml").write_text(json.dumps(_STUDY))
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-m", "mltune", "run", "study.yaml"], check=True, capture_output=True)
+    return {"s": work.stamps()[0] - began}
+
+
+def replacement() -> dict[str, float]:
+    """Seconds from the death of a worker to the beginning of the next attempt, in another worker."""
+    import mltune
+
+    def dies_once(trial: Any) -> float:
+        first = not os.path.exists("stamps")
+        with open("stamps", "a") as file:
+            file.write(f"{time.monotonic()}\n")
+        if first:
+            os._exit(1)
+        return 1.0
+
+    mltune.tune(dies_once, {"x": {"type": "float", "low": 0.0, "high": 1.0}}, direction="minimize", n_trials=1)
+    first, second = work.stamps()
+    return {"s": second - first}
 
 
 def many_metrics(side: str, metrics: int, steps: int) -> dict[str, float]:
@@ -107,7 +164,6 @@ def calls(side: str, name: str, ns: list[int], *arguments: Any) -> dict[str, flo
 def thousands(n: int) -> dict[str, float]:
     """A study of very many trials: what the first hundred and the last hundred took, memory, and reading it back."""
     import mlflow
-    import psutil
     from mlflow import MlflowClient
 
     from benchmarks import ours
@@ -156,6 +212,35 @@ def _run(side: str, name: str, *arguments: Any) -> float:
     began = time.monotonic()
     function(*arguments)
     return time.monotonic() - began
+
+
+@contextlib.contextmanager
+def _watched_cpu() -> Iterator[Callable[[float], float]]:
+    """Yield a function that returns how many seconds of CPU this process and its descendants had used at a time."""
+    samples: list[tuple[float, float]] = []
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(_SAMPLE):
+            samples.append((time.monotonic(), _cpu_seconds()))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield lambda at: float(np.interp(at, [when for when, _ in samples], [used for _, used in samples]))
+    finally:
+        done.set()
+        watcher.join()
+
+
+def _cpu_seconds() -> float:
+    here = psutil.Process()
+    total = 0.0
+    for process in (here, *here.children(recursive=True)):
+        with contextlib.suppress(psutil.Error):
+            used = process.cpu_times()
+            total += used.user + used.system
+    return total
 
 
 @contextlib.contextmanager

@@ -11,8 +11,8 @@ SPACE = {name: {"type": "float", "low": low, "high": high, "log": True} for name
 
 
 def study(objective: Any, n: int, **options: Any) -> mltune.StudyResult:
-    """Run a study at random points."""
-    defaults = {"algorithm": "random", "seed": 0, "direction": "maximize", "metric": "accuracy", "quiet": True}
+    """Run a study as users do, with display and report; with Optuna's default algorithm, as the peers."""
+    defaults: dict[str, Any] = {"algorithm": "tpe", "seed": 0, "direction": "maximize", "metric": "accuracy"}
     return mltune.tune(objective, SPACE, n_trials=n, **(defaults | options))
 
 
@@ -30,6 +30,11 @@ def with_model(n: int, milliseconds: int, **options: Any) -> mltune.StudyResult:
 def without_model(n: int, milliseconds: int, **options: Any) -> mltune.StudyResult:
     """Trials of parameters and a metric."""
     return study(lambda trial: work.fit(trial.params, milliseconds)[1], n, **options)
+
+
+def with_default_algorithm(n: int, milliseconds: int) -> mltune.StudyResult:
+    """Trials of parameters and a metric, proposed by ``auto``, which is ``gp`` here."""
+    return without_model(n, milliseconds, algorithm="auto")
 
 
 def spins(n: int, seconds: float, jobs: int) -> mltune.StudyResult:

@@ -21,13 +21,21 @@ def suggest(trial: optuna.Trial) -> dict[str, float]:
     return {name: trial.suggest_float(name, low, high, log=True) for name, (low, high) in work.SPACE.items()}
 
 
-def search(objective: Callable[[optuna.Trial], float], n: int, **options: Any) -> None:
-    """Run an Optuna study in memory, at random points."""
-    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=0))
-    study.optimize(objective, n_trials=n, **options)
+def search(
+    objective: Callable[[optuna.Trial], float],
+    n: int,
+    *,
+    sampler: optuna.samplers.BaseSampler | None = None,
+    n_jobs: int = 1,
+) -> None:
+    """Run an Optuna study in memory, by default with Optuna's default sampler."""
+    study = optuna.create_study(direction="maximize", sampler=sampler or optuna.samplers.TPESampler(seed=0))
+    study.optimize(objective, n_trials=n, n_jobs=n_jobs)
 
 
-def _nested(n: int, milliseconds: int, log_model: Callable[[Any], Any]) -> None:
+def _nested(
+    n: int, milliseconds: int, log_model: Callable[[Any], Any], sampler: optuna.samplers.BaseSampler | None = None
+) -> None:
     def objective(trial: optuna.Trial) -> float:
         with mlflow.start_run(nested=True):
             params = suggest(trial)
@@ -38,7 +46,7 @@ def _nested(n: int, milliseconds: int, log_model: Callable[[Any], Any]) -> None:
         return accuracy
 
     with mlflow.start_run():
-        search(objective, n)
+        search(objective, n, sampler=sampler)
 
 
 def hand_written(n: int, milliseconds: int) -> None:
@@ -61,6 +69,14 @@ def tutorial(n: int, milliseconds: int) -> None:
 def without_model(n: int, milliseconds: int) -> None:
     """Nested runs of parameters and a metric."""
     _nested(n, milliseconds, lambda model: None)
+
+
+def with_gp(n: int, milliseconds: int) -> None:
+    """Nested runs of parameters and a metric, proposed by Optuna's Gaussian process on one thread."""
+    import torch
+
+    torch.set_num_threads(1)
+    _nested(n, milliseconds, lambda model: None, optuna.samplers.GPSampler(seed=0))
 
 
 def untracked(n: int, milliseconds: int) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from benchmarks.cases import measure
@@ -22,7 +23,7 @@ class Row:
         ours: Takes our figure.
         theirs: Takes the peer's figure; None where there is a limit only.
         bare: What is taken off both figures.
-        target: For the ratio of ours to theirs, or for our figure where there is no peer.
+        target: For the ratio of ours to theirs, or for our figure if there is no peer; None if nothing is aimed at.
         at_least: Whether more is better.
         repeats: How often each side is measured.
         scale: Whether it takes many minutes.
@@ -31,7 +32,7 @@ class Row:
     measure: str
     unit: str
     ours: Figure
-    target: float
+    target: float | None
     peer: str = ""
     theirs: Figure | None = None
     bare: Figure | None = None
@@ -44,24 +45,59 @@ def _figure(name: str, figure: str, *arguments: Any) -> Figure:
     return lambda: measure(name, *arguments)[figure]
 
 
-def _added(measure: str, milliseconds: int, target: float, *, ours: str, theirs: str, peer: str, n: int = 150) -> Row:
-    """Milliseconds that a trial takes over its fit."""
-    peers_n = 3 if theirs == "tutorial" else n
-    return Row(
+def _added(measure: str, milliseconds: int, target: float, peer: _Peer, n: int = 150) -> list[Row]:
+    """Milliseconds that a trial takes over its fit, and what the CPUs do meanwhile, in the same measurements."""
+    tutorial = peer.theirs == "tutorial"
+    ours = _Pair("trials", "ours", peer.ours, n, milliseconds)
+    theirs = _Pair("trials", "peers", peer.theirs, 3 if tutorial else n, milliseconds)
+    bare = _Pair("trials", "peers", "untracked", n, milliseconds)
+    row = Row(
         measure=f"{measure}, {milliseconds} ms fit: added to a trial",
-        peer=peer,
+        peer=peer.name,
         unit="ms",
-        ours=_figure("trials", "ms", "ours", ours, n, milliseconds),
-        theirs=_figure("trials", "ms", "peers", theirs, peers_n, milliseconds),
-        bare=_figure("trials", "ms", "peers", "untracked", n, milliseconds),
+        ours=ours.wall,
+        theirs=theirs.wall,
+        bare=bare.wall,
         target=target,
-        repeats=1 if theirs == "tutorial" else 5,
+        repeats=1 if tutorial else 5,
     )
+    cpu = f"{measure}, {milliseconds} ms fit: CPU added to a trial"
+    return [row, replace(row, measure=cpu, ours=ours.cpu, theirs=theirs.cpu, bare=bare.cpu, target=None)]
 
 
-_LOOP, _TUTORIAL, _PLAIN = "loop with explicit requirements and example", "loop with default `log_model`", "nested runs"
-_WITH = {"ours": "with_model", "theirs": "hand_written", "peer": _LOOP}
-_WITHOUT = {"ours": "without_model", "theirs": "without_model", "peer": _PLAIN}
+@dataclass(frozen=True)
+class _Peer:
+    """Our case, the peer's, and what the peer does."""
+
+    ours: str
+    theirs: str
+    name: str
+
+
+class _Pair:
+    """Measures two figures at once: `cpu` returns those of earlier calls of `wall`, in their order."""
+
+    def __init__(self, name: str, *arguments: Any) -> None:
+        self._case = (name, *arguments)
+        self._cpu: deque[float] = deque()
+
+    def wall(self) -> float:
+        figures = measure(*self._case)
+        self._cpu.append(figures["cpu_ms"])
+        return figures["ms"]
+
+    def cpu(self) -> float:
+        return self._cpu.popleft()
+
+
+_LOOP = "loop with explicit requirements and example"
+_MODEL = _Peer("with_model", "hand_written", _LOOP)
+_TUTORIAL = _Peer("with_model", "tutorial", "loop with default `log_model`")
+_PLAIN = _Peer("without_model", "without_model", "nested runs")
+_AUTO = _Peer("with_default_algorithm", "with_gp", "nested runs, Optuna's GPSampler")
+
+
+_IMPORTS = "import mltune.api, mltune.engines.optuna, mlflow.store.tracking.sqlalchemy_store"
 
 
 def _calls(measure: str, name: str, at: int, target: float, *, scale: bool = False) -> Row:
@@ -108,11 +144,12 @@ def _command(measure: str, target: float, *words: str) -> Row:
 
 
 ROWS = [
-    _added("model", 5, 0.55, **_WITH),
-    _added("model", 5, 0.01, ours="with_model", theirs="tutorial", peer=_TUTORIAL),
-    _added("no model", 5, 0.8, **_WITHOUT),
-    _added("model", 100, 0.4, n=60, **_WITH),
-    _added("no model", 100, 0.2, n=60, **_WITHOUT),
+    *_added("model", 5, 0.5, _MODEL),
+    *_added("model", 5, 0.01, _TUTORIAL),
+    *_added("no model", 5, 0.8, _PLAIN),
+    *_added("no model, algorithm auto (gp)", 5, 0.8, _AUTO, n=60),
+    *_added("model", 100, 0.4, _MODEL, n=60),
+    *_added("no model", 100, 0.2, _PLAIN, n=60),
     Row(
         measure="no model, on Ray: a trial",
         peer="MLflowLoggerCallback",
@@ -137,6 +174,20 @@ ROWS = [
     ),
     _speedup("trials of 1 s: trials a second", "trials", "ms", 41),  # odd: two workers begin their trials in pairs
     _speedup("40 trials of 1 s, start and end included", "whole", "s", 40),
+    Row(
+        measure="`mltune run`: first trial begins, after what the command imports",
+        unit="s",
+        ours=_figure("first_trial", "s"),
+        bare=_figure("command", "s", "-c", _IMPORTS),
+        target=0.4,
+        repeats=5,
+    ),
+    Row(
+        measure="a worker that replaces a dead one: next attempt begins",
+        unit="s",
+        ours=_figure("replacement", "s"),
+        target=0.1,
+    ),
     Row(
         measure="two workers, 400 trials of 20 ms of Python: trials a second",
         peer="Optuna `n_jobs=2`, untracked",

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from mltune import study
+from mltune import studies
 from mltune.config import StudyConfig, validate
 from mltune.driver.events import Callback, Callbacks
 from mltune.driver.request import StudyRequest, resolve
-from mltune.driver.resume import resume_study
+from mltune.driver.resume import prepare_resume
 from mltune.driver.run import run_session
 from mltune.errors import RequestError
 from mltune.former import accepts_former_names
 from mltune.objective import Objective, pack
-from mltune.space import Params, SearchSpace
-from mltune.study import Study, StudySummary
+from mltune.study import Study
 from mltune.terminal.display import make_display
 from mltune.tracking import connection
-from mltune.trial import Direction, Models
+
+if TYPE_CHECKING:
+    from mltune.space import Params, SearchSpace
+    from mltune.study import StudySummary
+    from mltune.trial import Direction, Models
 
 __all__ = ["list_studies", "load_study", "resume", "resume_study", "run_study", "tune"]
 
@@ -190,7 +193,7 @@ def load_study(run_id: str) -> Study:
         StoreUnavailableError: The store does not answer.
     """
     with connection.reading() as store:
-        return study.read_study(store, run_id)
+        return studies.read_study(store, run_id)
 
 
 def list_studies(experiment_name: str | None = None) -> list[StudySummary]:
@@ -204,7 +207,7 @@ def list_studies(experiment_name: str | None = None) -> list[StudySummary]:
         StoreUnavailableError: The store does not answer.
     """
     with connection.reading() as store:
-        return study.list_studies(store, experiment_name)
+        return studies.list_studies(store, experiment_name)
 
 
 def run_study(config: StudyConfig, objective: Objective | str, callback: Callback, folder: Path | None = None) -> Study:
@@ -219,6 +222,21 @@ def run_study(config: StudyConfig, objective: Objective | str, callback: Callbac
     resolved = resolve(config)
     packed = pack(objective, in_process=resolved.executor.limits.in_process, folder=folder or ".")
     return run_session(StudyRequest(study=resolved, objective=packed), callback)
+
+
+def resume_study(
+    run_id: str,
+    changes: Mapping[str, Any],
+    callback: Callback,
+    *,
+    objective: Objective | str | None = None,
+    file: StudyConfig | None = None,
+    folder: Path | None = None,
+    steal: bool = False,
+) -> Study:
+    """Resume a study; see :func:`resume`, and :func:`mltune.driver.resume.prepare_resume` for the arguments."""
+    prepared = prepare_resume(run_id, changes, callback, objective=objective, file=file, folder=folder, steal=steal)
+    return prepared if isinstance(prepared, Study) else run_session(prepared, callback)
 
 
 def _callback(callbacks: Sequence[Callback], *, quiet: bool) -> Callback:

@@ -17,6 +17,7 @@ from mltune.errors import MltuneError, RequestError, StudyInterrupted
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from mltune.config import StudyConfig
     from mltune.tracking.connection import Store
 
 _UsageError: Any = typer.BadParameter.__base__  # click's, which typer does not export
@@ -90,11 +91,20 @@ def run(
 
     config = load_study_file(study, {key: value for key, value in options.items() if value is not None})
 
-    from mltune.api import run_study
-    from mltune.terminal.display import make_display
+    with _interruptible(), _workers_prepared(config):
+        from mltune.api import run_study
+        from mltune.terminal.display import make_display
 
-    with _interruptible():
         run_study(config, str(config.objective), make_display(), study.parent)
+
+
+def _workers_prepared(config: StudyConfig) -> contextlib.AbstractContextManager[None]:
+    """Have the workers of executor local import MLflow while this process does."""
+    if config.engine == "ray" or config.executor not in (None, "local"):
+        return contextlib.nullcontext()
+    from mltune.execution import local
+
+    return local.prepared(config.n_jobs)
 
 
 @app.command()
@@ -144,7 +154,7 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with all trials.")] = False,
 ) -> None:
     """Show a study and its trials, read from MLflow."""
-    from mltune.report.view import read_view
+    from mltune.report.read import read_view
     from mltune.terminal.tables import study_data, study_table
 
     with _store() as store:
@@ -158,7 +168,7 @@ def list_(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the studies in the tracking store, the latest first."""
-    from mltune.study import list_studies
+    from mltune.studies import list_studies
     from mltune.terminal.tables import list_data, list_table
 
     with _store() as store:
@@ -169,10 +179,11 @@ def list_(
 @app.command()
 def report(run_id: Annotated[str, typer.Argument(metavar="RUN_ID", help="The study's parent run.")]) -> None:
     """Make a study's report (again), as artifacts `report/` of its run: charts, leaderboard, picture."""
+    from mltune.report.read import read_view
     from mltune.report.write import FOLDER, write_report
 
     with _store() as store:
-        write_report(store.client, run_id)
+        write_report(store.client, read_view(store.client, run_id))
     print(f"study {run_id} has a new report: artifacts {FOLDER}/ of its run")
 
 

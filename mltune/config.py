@@ -13,8 +13,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, Confi
 from mltune.errors import RequestError, SpaceError, nearest
 from mltune.former import former_fault, with_current_names
 from mltune.goal import Goal
+from mltune.params import NAME_RULE, is_name
 from mltune.search import Spec
-from mltune.space import NAME_RULE, SearchSpace, is_name
+from mltune.space import SearchSpace
 from mltune.trial import DURATION, Direction, Models
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from mltune.trial import Direction, FrozenTrial, TrialState
@@ -23,6 +23,15 @@ class Goal:
 
     def __str__(self) -> str:
         return f"{self.direction} {self.metric}"
+
+    @classmethod
+    def from_tags(cls, tags: Mapping[str, str]) -> Goal:
+        """Return the goal that a study's tags record."""
+        return cls(tags["metric"], Direction(tags["direction"]))
+
+    def to_tags(self) -> dict[str, str]:
+        """Return the tags that record the goal."""
+        return {"metric": self.metric, "direction": str(self.direction)}
 
     @property
     def worst(self) -> float:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
 
-from mltune.objective import Objective, ObjectiveRef
-from mltune.space import Params
-from mltune.trial import FrozenTrial
+if TYPE_CHECKING:
+    from mltune.objective import Objective, ObjectiveRef
+    from mltune.params import Params
+    from mltune.trial import FrozenTrial
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,8 +15,25 @@ from typing import ClassVar, Generic, Protocol, TypeVar
 
 from mltune.errors import MissingPackageError, RequestError, nearest
 
+EXTRAS: Mapping[str, str] = MappingProxyType(
+    {
+        "cmaes": "optuna",
+        "matplotlib": "report",
+        "plotly": "report",
+        "ray": "ray",
+        "skops": "sklearn",
+        "torch": "torch",
+    }
+)
+"""Packages that mltune uses but does not need, with the extra of mltune's that installs each."""
+
 _REQUIREMENTS: Mapping[str, str] = MappingProxyType(
-    {"ray": '"ray[tune]"', "skopt": "scikit-optimize", "sklearn": "scikit-learn"}
+    {
+        **{package: f"'mlflow-mltune[{extra}]'" for package, extra in EXTRAS.items()},
+        "fsspec": "'mlflow-mltune[ray]'",  # ray[tune] has it, ray has not
+        "skopt": "scikit-optimize",
+        "sklearn": "scikit-learn",
+    }
 )
 
 
@@ -71,8 +88,8 @@ class Registry(Generic[T]):
         try:
             found = load()
         except Exception as error:
-            package = (getattr(error, "name", None) or "").partition(".")[0]
-            if isinstance(error, ModuleNotFoundError) and not importable(package):
+            package = _not_found(error)
+            if package is not None and not importable(package):
                 raise MissingPackageError(missing_packages(what, [package])) from error
             raise RequestError(
                 f"{what} of {provided_by} cannot be loaded: {type(error).__name__}: {error}; mend or uninstall it"
@@ -101,16 +118,21 @@ def importable(package: str) -> bool:
 
 
 def missing_packages(what: str, packages: Iterable[str]) -> list[str]:
-    """Return a sentence with the pip command for each package that is not installed.
+    """Return one sentence with the pip command for the packages that are not installed, or none.
 
     >>> missing_packages("algorithm magic", ["json", "no_such_package"])
     ['algorithm magic needs no_such_package: pip install no_such_package']
     """
-    return [
-        f"{what} needs {package}: pip install {_REQUIREMENTS.get(package, package)}"
-        for package in packages
-        if not importable(package)
-    ]
+    missing = [package for package in packages if not importable(package)]
+    requirements = dict.fromkeys(_REQUIREMENTS.get(package, package) for package in missing)
+    return [f"{what} needs {' and '.join(missing)}: pip install {' '.join(requirements)}"] if missing else []
+
+
+def _not_found(error: BaseException | None) -> str | None:
+    """Return the top-level package whose absence an import failed of, directly or as its cause, or None."""
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return error.name.partition(".")[0]
+    return _not_found(error.__cause__) if isinstance(error, ImportError) else None
 
 
 def _load(target: str) -> object:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mltune.goal import Goal
-from mltune.space import Params, SearchSpace
-from mltune.trial import Direction
+if TYPE_CHECKING:
+    from mltune.goal import Goal
+    from mltune.space import Params, SearchSpace
+    from mltune.trial import Direction
+
+FINITE = frozenset({"grid", "manual"})
+"""The algorithms with a fixed number of points."""
 
 
 @dataclass(frozen=True)

@@ -9,24 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import mlflow
 from mlflow import MlflowClient
-from mlflow.entities import Run
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from mltune._util.redaction import redact
-from mltune.config import StudyConfig, read_yaml, validate
 from mltune.errors import RequestError
-from mltune.goal import Goal
 from mltune.text import format_counts
-from mltune.tracking import reader, registry
-from mltune.tracking.connection import Store
+from mltune.tracking import registry
 from mltune.tracking.cost import TrackingCost
-from mltune.tracking.reader import StudyRecord
-from mltune.tracking.registry import Registration
-from mltune.tracking.tags import own_tags
-from mltune.trial import Direction, FrozenTrial, TrialState
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from mltune.goal import Goal
+    from mltune.tracking.connection import Store
+    from mltune.tracking.registry import Registration
+    from mltune.trial import Direction, FrozenTrial, TrialState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +122,7 @@ class Study:
             RequestError: No trial is COMPLETE, or the best one logged no model.
         """
         client = self.store.client
-        return mlflow.pyfunc.load_model(_download(client, model_of(client, self.best_trial)))
+        return mlflow.pyfunc.load_model(_download(client, registry.model_of(client, self.best_trial)))
 
 
 StudyResult = Study
@@ -156,92 +153,8 @@ class StudySummary:
     algorithm: str | None
 
 
-def read_study(store: Store, run_id: str) -> Study:
-    """Read a study and all its trials, without what they reported.
-
-    Raises:
-        RequestError: There is no such run, or it is no study.
-    """
-    record = reader.read_study(store.client, run_id)
-    return from_record(record, store, read_config(store.client, run_id))
-
-
-def from_record(record: StudyRecord, store: Store, config: StudyConfig | None) -> Study:
-    """Make a study of what was read of it.
-
-    Args:
-        record: Its runs.
-        store: Where they are.
-        config: Its study file, or None if that cannot be read.
-    """
-    tags = record.tags
-    return Study(
-        run_id=record.run_id,
-        experiment_id=record.experiment_id,
-        name=record.name,
-        goal=record.goal,
-        state=TrialState(tags.get("state", "RUNNING")),
-        is_driven=record.is_driven,
-        reason=tags.get("reason"),
-        trials=record.trials,
-        store=store,
-        n_trials=config.n_trials if config is not None else None,
-        elapsed=float(tags.get("elapsed_s", 0.0)),
-        cost=TrackingCost.from_tags(tags),
-    )
-
-
-def list_studies(store: Store, experiment: str | None = None) -> list[StudySummary]:
-    """Read the studies of an experiment, or of all of them, the latest first.
-
-    Raises:
-        RequestError: There is no such experiment.
-    """
-    return [_summary(run, name) for run, name in reader.study_runs(store.client, experiment)]
-
-
-def _summary(run: Run, experiment: str) -> StudySummary:
-    tags = own_tags(run)
-    return StudySummary(
-        run_id=run.info.run_id,
-        name=run.info.run_name,
-        experiment=experiment,
-        state=TrialState(tags.get("state", "RUNNING")),
-        is_driven=reader.is_driven(run.info.run_id, tags),
-        started=run.info.start_time / 1000,
-        metric=tags.get("metric"),
-        direction=Direction(tags["direction"]) if "direction" in tags else None,
-        best_value=float(tags["best_value"]) if "best_value" in tags else None,
-        best_run_id=tags.get("best_run_id"),
-        engine=tags.get("engine"),
-        algorithm=tags.get("algorithm"),
-    )
-
-
-def model_of(client: MlflowClient, best: FrozenTrial) -> str:
-    """Return the id of the last model that the best trial logged.
-
-    Raises:
-        RequestError: It logged none.
-    """
-    model_id = best.model_id or registry.find_model(client, str(best.run_id))
-    if model_id is None:
-        raise RequestError(
-            f"the best trial must have logged a model, but trial {best.number} has none: call trial.log_model in it"
-        )
-    return model_id
-
-
-def read_config(client: MlflowClient, run_id: str) -> StudyConfig | None:
-    """Read the study file of a study, or return None if it cannot be read."""
-    try:
-        return validate(read_yaml(reader.read_study_file(client, run_id), f"study.yaml of run {run_id}"))
-    except RequestError:
-        return None
-
-
 def _download(client: MlflowClient, model_id: str) -> str:
     """Download a LoggedModel from the client's store; ``models:/`` addresses mean the process's global one."""
     location = client.get_logged_model(model_id).artifact_location
     files = get_artifact_repository(location, tracking_uri=client.tracking_uri)
-    return str(files.download_artifacts(""))  # type: ignore[no-untyped-call]
+    return str(files.download_artifacts(""))

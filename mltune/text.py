@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from mltune.trial import FrozenTrial, TrialState
+if TYPE_CHECKING:
+    from mltune.trial import FrozenTrial, TrialState
 
 
 def format_seconds(seconds: float) -> str:

@@ -11,7 +11,7 @@ from numbers import Real
 from typing import Any, Protocol
 
 from mltune.errors import TrialPruned
-from mltune.space import NAME_RULE, Params, is_name
+from mltune.params import NAME_RULE, Params, is_name
 
 DURATION = "duration_s"
 """The name of the metric that records a trial's duration in seconds."""

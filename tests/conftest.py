@@ -22,6 +22,7 @@ from tests.drivers import Drivers, Zygote, zygote
 from tests.recorded import record
 from tests.servers import Server, ray_cluster, tracking_server
 from tests.shared import copy_store, make_once, move_store
+from tests.store import forget_tracking_uri
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ["MLTUNE_REPORT"] = "false"  # a second or more for each study; tests of reports turn them on
@@ -50,12 +51,21 @@ def _is_marked(item: pytest.Item) -> bool:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put files of long tests before those of short ones, so that the processes of a parallel run end together."""
+    """Put files of long tests before those of short ones, so that the processes of a parallel run end together.
+
+    Of those marked `alone`, all that use Ray run in one process, and each file of the others in one.
+    """
     for item in items:
+        if item.get_closest_marker("alone"):
+            item.add_marker(pytest.mark.xdist_group("ray" if _uses_ray(item) else item.path.name))
         if not _is_marked(item) and _HEAVY_FIXTURES & {*getattr(item, "fixturenames", ())}:
             raise pytest.UsageError(f"{item.nodeid} uses processes: mark it `processes` or `alone`")
     long = Counter(item.path for item in items if item.get_closest_marker("processes"))
-    items.sort(key=lambda item: -long[item.path])
+    items.sort(key=lambda item: (not _uses_ray(item), -long[item.path]))
+
+
+def _uses_ray(item: pytest.Item) -> bool:
+    return "ray" in item.nodeid or "cluster" in getattr(item, "fixturenames", ())
 
 
 @pytest.hookimpl(wrapper=True)
@@ -163,7 +173,7 @@ def _reset_mlflow() -> None:
         mlflow.end_run()
     fluent._active_experiment_id = None
     mlflow.set_registry_uri("")
-    mlflow.set_tracking_uri(None)
+    forget_tracking_uri()
     for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_REGISTRY_URI"):
         os.environ.pop(name, None)
 

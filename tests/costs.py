@@ -10,9 +10,10 @@ import functools
 import importlib
 import threading
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from operator import itemgetter
 from typing import Any
 
 import psutil
@@ -39,7 +40,7 @@ class Costs:
     """Seconds by kind."""
 
     def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
         self._inner: list[float] = []
         self._is_preparing = False
 
@@ -109,11 +110,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    _costs.seconds.update(getattr(node, "workeroutput", {}).get("costs", {}))
+    for kind, seconds in getattr(node, "workeroutput", {}).get("costs", {}).items():
+        _costs.seconds[kind] += seconds
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.section("seconds by kind")
-    for kind, seconds in _costs.seconds.most_common():
+    for kind, seconds in sorted(_costs.seconds.items(), key=itemgetter(1), reverse=True):
         if seconds >= 0.1:
             terminalreporter.line(f"{seconds:8.1f}  {kind}")

@@ -12,14 +12,15 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import pytest
+from mlflow import MlflowClient
 from sklearn.linear_model import LinearRegression
 
 import mltune
 from mltune import Categorical, Float, Int
 from tests.drivers import wait_for
 from tests.shared import copy_store
+from tests.store import forget_tracking_uri
 
 SPACE = {"x": Float(-1.0, 1.0), "rate": Float(1e-4, 1.0, log=True), "kind": Categorical(["a", "b"])}
 CONDITIONAL = {
@@ -59,7 +60,7 @@ def is_killed(trial: mltune.Trial) -> float:
     """The driver is killed in the third trial, once the first two are written."""
     if trial.number == 2:
         written = "tags.`mltune.state` = 'COMPLETE'"
-        wait_for(lambda: len(mlflow.MlflowClient().search_runs(["0"], written)) == 2)
+        wait_for(lambda: len(MlflowClient().search_runs(["0"], written)) == 2)
         os.kill(os.getpid(), signal.SIGKILL)
     return float(trial.params["x"])
 
@@ -115,7 +116,7 @@ def record(kind: str, folder: Path, empty: Path) -> None:
         patch.chdir(folder)
         patch.setenv("MLTUNE_REPORT", "true")
         patch.setenv("MLFLOW_TRACKING_URI", uri)
-        mlflow.set_tracking_uri(None)
+        forget_tracking_uri()
         STUDIES[kind]()
     with closing(sqlite3.connect(folder / "mlflow.db")) as connection:
         busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()

@@ -7,8 +7,7 @@ from decimal import Decimal
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from mltune.space import Categorical, Float, Int, SearchSpace
-from mltune.space.parameters import Parameter, Value
+from mltune.space import Categorical, Float, Int, Parameter, SearchSpace, Value
 
 settings.register_profile("mltune", deadline=None, database=None, max_examples=100)
 settings.load_profile("mltune")

@@ -31,5 +31,5 @@ def test_each_stop_is_there(file: str, name: str) -> None:
 
 def test_no_walk_has_more_than_eight_stops() -> None:
     walks = TEXT.split("\n## ")[1:]
-    assert [len(STOP.findall(walk)) for walk in walks] == [8, 7, 6, 5]
+    assert [len(STOP.findall(walk)) for walk in walks] == [8, 6, 7, 6, 5]
     assert all(len(STOP.findall(walk)) == len(re.findall(r"^\d\. ", walk, re.MULTILINE)) for walk in walks)

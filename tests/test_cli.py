@@ -10,11 +10,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import mlflow
 import pytest
 from mlflow import MlflowClient
 
 from mltune.cli import main
+from tests.store import experiment_named, forget_tracking_uri
 
 STUDY = """\
 name: parabola
@@ -91,9 +91,7 @@ def test_options_override_the_file_with_hyphens_or_underscores(study: Path, clie
     done = mltune("run", study, "--n_trials", 2, "--experiment-name", "other", "--n-jobs", "2", "--seed=5")
     assert done.returncode == 0, done.stderr
     assert "2 trials, engine optuna, algorithm random, scheduler none, seed 5" in done.stdout
-    other = client.get_experiment_by_name("other")
-    assert other is not None
-    assert len(client.search_runs([other.experiment_id])) == 3
+    assert len(client.search_runs([experiment_named(client, "other").experiment_id])) == 3
 
 
 @pytest.mark.processes
@@ -114,9 +112,19 @@ def test_a_failed_study_exits_1(study: Path) -> None:
         ("n_trials: 3", "n_trials: 3\nn_trials: 4", "the key 'n_trials' is there twice"),
         pytest.param("parabola:train", "parabola:trian", "has no 'trian'", marks=pytest.mark.processes),
         pytest.param("parabola:train", "nowhere:train", "No module named 'nowhere'", marks=pytest.mark.processes),
-        ("algorithm: random", "algorithm: grid", "`grid` needs a Categorical, Int or Float with `step`"),
-        ("algorithm: random", "engine: nevergrad", "'nevergrad'"),
-        ("algorithm: random", "scheduler: {name: asha, min_res: 2}", "did you mean 'min_resource'?"),
+        pytest.param(
+            "algorithm: random",
+            "algorithm: grid",
+            "`grid` needs a Categorical, Int or Float with `step`",
+            marks=pytest.mark.processes,
+        ),
+        pytest.param("algorithm: random", "engine: nevergrad", "'nevergrad'", marks=pytest.mark.processes),
+        pytest.param(
+            "algorithm: random",
+            "scheduler: {name: asha, min_res: 2}",
+            "did you mean 'min_resource'?",
+            marks=pytest.mark.processes,
+        ),
         ("name: parabola", "name: !!python/name:os.system x", "the study file must be YAML"),
     ],
 )
@@ -161,7 +169,7 @@ def test_a_wrong_command_exits_2(arguments: list[str], sentence: str, study: Pat
 def test_a_store_that_is_not_there_exits_2_at_once(
     uri: str, sentence: str, study: Path, monkeypatch: pytest.MonkeyPatch, command: Command
 ) -> None:
-    mlflow.set_tracking_uri(None)
+    forget_tracking_uri()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     code, _, err = command("run", study)
     assert code == 2

@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 
 import mltune
 from mltune import TrialState
+from mltune.report.read import read_view
 from mltune.report.write import write_report
 from mltune.tracking.reader import read_study
 from tests import recorded
@@ -38,7 +39,7 @@ def test_they_are_listed_and_read(first_release: dict[str, str], client: MlflowC
 
 @pytest.mark.parametrize("name", ["finished", "conditional", "failed", "killed"])
 def test_their_reports_are_made(name: str, first_release: dict[str, str], client: MlflowClient) -> None:
-    write_report(client, first_release[name])
+    write_report(client, read_view(client, first_release[name]))
     files = {each.path for each in client.list_artifacts(first_release[name], "report")}
     assert {"report/report.html", "report/leaderboard.csv"} <= files
 
@@ -63,6 +64,7 @@ def test_a_finished_one_is_extended(first_release: dict[str, str]) -> None:
     assert len(after.trials) == 20
 
 
+@pytest.mark.filterwarnings("ignore:Trying to unpickle estimator")  # of scikit-learn 1.9
 def test_the_champion_is_loaded(first_release: dict[str, str]) -> None:
     assert first_release["models"]
     model = mlflow.pyfunc.load_model("models:/kept@champion")

@@ -36,8 +36,8 @@ def points(*values: float) -> list[dict[str, float]]:
 
 
 def tune(*values: float, **options: Any) -> mltune.StudyResult:
-    options = {"direction": "minimize", "algorithm": "manual", "executor": "inline", "quiet": True} | options
-    return mltune.tune(objective, SPACE, initial_points=points(*values), **options)
+    defaults: dict[str, Any] = {"direction": "minimize", "algorithm": "manual", "executor": "inline", "quiet": True}
+    return mltune.tune(objective, SPACE, initial_points=points(*values), **defaults | options)
 
 
 def kept(client: MlflowClient) -> list[LoggedModel]:
@@ -110,12 +110,14 @@ def test_a_registered_model_stays_though_it_is_beaten(how: str, client: MlflowCl
     if how == "mlflow":
         mlflow.register_model(f"models:/{first.best_trial.model_id}", "constant")
     second = mltune.resume(first.run_id, objective, n_trials=4, quiet=True)
-    assert second.best_trial.params["x"] < 99.0
+    better = second.best_trial.params["x"]
+    assert isinstance(better, float)
+    assert better < 99.0
     assert {model.source_run_id for model in kept(client)} == {first.best_trial.run_id, second.best_trial.run_id}
     assert mlflow.pyfunc.load_model("models:/constant/1").predict([[0]]) == [99.0]
     if how == "mltune":
         champion = mlflow.pyfunc.load_model("models:/constant@champion")
-        assert champion.predict([[0]]) == [second.best_trial.params["x"]]
+        assert champion.predict([[0]]) == [better]
 
 
 KILLED = """

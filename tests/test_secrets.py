@@ -75,9 +75,9 @@ def say(chdir: Path, tracking_uri: str, capfd: pytest.CaptureFixture[str], monke
         monkeypatch.setenv("MLTUNE_REPORT", "true")
         mlflow.set_tracking_uri(uri)
         capfd.readouterr()
+        code: str | int | None = 0
         try:
             main(list(arguments)) if arguments else exec(SCRIPT, {})
-            code = 0
         except SystemExit as error:
             code = error.code
         except BaseException:

@@ -9,6 +9,7 @@ from mlflow import MlflowClient
 
 import mltune
 from tests.servers import Server
+from tests.store import experiment_named, model_ids
 
 pytestmark = pytest.mark.processes
 
@@ -44,8 +45,7 @@ def test_a_study_through_a_server(
     )
     printed = capfd.readouterr()
     client = MlflowClient()
-    experiment = client.get_experiment_by_name("remote")
-    assert experiment is not None
+    experiment = experiment_named(client, "remote")
     assert f"{address}/#/experiments/{experiment.experiment_id}/runs/{result.run_id}" in printed.out
     assert "View run" not in printed.out
     runs = client.search_runs([experiment.experiment_id], f"tags.`mltune.study` = '{result.run_id}'")
@@ -54,7 +54,7 @@ def test_a_study_through_a_server(
     for run in runs:
         complete = run.data.tags["mltune.state"] == "COMPLETE"
         assert (run.data.metrics.get("by_hand") == 2.0) is complete
-        assert len(run.outputs.model_outputs if run.outputs else []) == complete
+        assert len(model_ids(run)) == complete
     rows = np.array([[0.5], [1.0]])
     champion = mlflow.pyfunc.load_model("models:/through-a-server@champion")
     assert champion.predict(rows) == pytest.approx(result.load_best_model().predict(rows))

@@ -17,6 +17,7 @@ import pytest
 import requests
 from mlflow import MlflowClient
 from mlflow.models.cli import commands
+from mlflow.pyfunc import PyFuncModel
 from sklearn.dummy import DummyRegressor
 
 import mltune
@@ -54,7 +55,7 @@ def predict_on_csv(uri: str, rows: pd.DataFrame) -> Any:
     return json.loads(Path("out.json").read_text())["predictions"]
 
 
-def champion_of(project: str, name: str) -> tuple[str, mlflow.pyfunc.PyFuncModel]:
+def champion_of(project: str, name: str) -> tuple[str, PyFuncModel]:
     """The best model of a study of one trial, and its address."""
     with pytest.raises(SystemExit, match=r"^0$"):
         main(["run", str(PROJECTS / project / "study.yaml"), "--n-trials", "1"])
@@ -62,21 +63,21 @@ def champion_of(project: str, name: str) -> tuple[str, mlflow.pyfunc.PyFuncModel
     return uri, mlflow.pyfunc.load_model(uri)
 
 
-def check_answers(address: str, uri: str, loaded: mlflow.pyfunc.PyFuncModel) -> None:
+def check_answers(address: str, uri: str, loaded: PyFuncModel) -> None:
     """The same numbers however it is asked, any number of rows, clear errors."""
     rows = pd.concat([loaded.input_example] * 3, ignore_index=True)[:7]
     column = rows.columns[0]
     for count in (1, 3, 7):
         answer = ask(address, rows[:count])
         assert answer.status_code == 200, answer.text
-        assert np.allclose(answer.json()["predictions"], loaded.predict(rows[:count]))
+        assert np.allclose(answer.json()["predictions"], np.asarray(loaded.predict(rows[:count])))
     lacking = ask(address, rows.drop(columns=column))
     assert lacking.status_code == 400
     assert f"missing inputs ['{column}']" in lacking.text
     wrong = ask(address, rows.assign(**{column: "a lot"}))
     assert wrong.status_code == 400
     assert column in wrong.text
-    assert np.allclose(predict_on_csv(uri, rows), loaded.predict(rows))
+    assert np.allclose(predict_on_csv(uri, rows), np.asarray(loaded.predict(rows)))
 
 
 def test_the_champion_of_a_project_in_pytorch(client: MlflowClient, tmp_path: Path) -> None:

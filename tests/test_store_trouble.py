@@ -28,6 +28,7 @@ from tests.drivers import Drivers, has_begun, wait_for
 from tests.proxy import Answer, Fault, Forward, Proxy, answers, drops, loses_answer, pool, proxy_before, slow, well
 from tests.servers import Server, tracking_server
 from tests.shared import copy_store
+from tests.store import forget_tracking_uri, model_ids
 
 SPACE = {"x": mltune.Float(0.0, 1.0)}
 
@@ -47,7 +48,7 @@ def use(chdir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str]
     for name in TRACKING:
         monkeypatch.delenv(name, raising=False)
     yield mlflow.set_tracking_uri
-    mlflow.set_tracking_uri(None)
+    forget_tracking_uri()
 
 
 @pytest.fixture
@@ -148,7 +149,8 @@ def check_record(client: MlflowClient, study: str, n_trials: int = 3) -> list[Ru
     assert (parent.info.status, parent.data.tags["mltune.state"]) == ("FINISHED", "COMPLETE")
     uids = Counter(run.data.tags["mltune.uid"] for run in runs)
     assert set(uids.values()) == {1}
-    complete, rest = [], []
+    complete: list[Run] = []
+    rest: list[Run] = []
     for run in sorted(runs, key=lambda run: int(run.data.tags["mltune.number"])):
         tags = run.data.tags
         assert run.data.params == {name: str(value) for name, value in json.loads(tags["mltune.params"]).items()}
@@ -409,8 +411,8 @@ def test_models_are_logged_through_trouble(
         assert client.get_logged_model(str(trial.model_id)).status == "READY"
         model = mlflow.pyfunc.load_model(f"models:/{trial.model_id}")
         assert list(model.predict([[0.0]])) == [trial.value]
-    outputs = [client.get_run(str(trial.run_id)).outputs.model_outputs for trial in result.trials]
-    assert [[each.model_id for each in models] for models in outputs] == [[trial.model_id] for trial in result.trials]
+    logged = [model_ids(client.get_run(str(trial.run_id))) for trial in result.trials]
+    assert logged == [[trial.model_id] for trial in result.trials]
     assert {run.info.status for run in client.search_runs([experiment])} == {"FINISHED"}
 
 

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ import mltune
 from mltune import Categorical, Float, Int, TrialState
 from mltune.errors import ObjectiveError, RequestError
 from tests.shared import copy_store
+from tests.store import experiment_named, forget_tracking_uri, model_ids
 
 SPACE = {"x": Float(0.0, 1.0), "kind": Categorical(["a", "b"])}
 
@@ -97,12 +98,12 @@ def store_of_its_own(request: pytest.FixtureRequest) -> Iterator[MlflowClient]:
         patch.setenv("MLFLOW_TRACKING_URI", uri)
         mlflow.set_tracking_uri(uri)
         yield MlflowClient(uri)
-    mlflow.set_tracking_uri(None)
+    forget_tracking_uri()
 
 
 def run_study(request: pytest.FixtureRequest, client: MlflowClient, objective: Any, **arguments: Any) -> Study:
     """A study of given points, on the engine that is the fixture's parameter."""
-    where: Mapping[str, Any] = request.param
+    where: dict[str, Any] = request.param
     points = arguments.pop("initial")
     space = {"what": Categorical(list(dict.fromkeys(point["what"] for point in points))), "x": Float(0.0, 1.0)}
     with request.getfixturevalue("join_ray")() if where["engine"] == "ray" else nullcontext():
@@ -372,7 +373,7 @@ def test_what_user_code_logs_lands_in_its_trial(logging_study: Study) -> None:
         assert "note.txt" in {file.path for file in client.list_artifacts(run.info.run_id)}
         assert "already active" in run.data.tags["refusal"]
         assert [child.info.run_name for child in children(client, run.info.run_id)] == ["inner"]
-        model_id = run.outputs.model_outputs[0].model_id
+        model_id = model_ids(run)[0]
         assert client.get_logged_model(model_id).experiment_id == run.info.experiment_id
     assert len(runs) == sum(trial.params["what"] == "log" for trial in logging_study.result.trials) > 0
     assert len(logging_study.runs) == len(logging_study.result.trials)
@@ -381,7 +382,7 @@ def test_what_user_code_logs_lands_in_its_trial(logging_study: Study) -> None:
 def test_an_objective_that_moves_mlflow_elsewhere_disturbs_no_later_trial(logging_study: Study) -> None:
     client, runs = logging_study.client, logging_study.runs
     assert [run.data.metrics["by_hand"] for run in runs] == list(range(len(runs)))
-    assert {run.info.experiment_id for run in runs} == {client.get_experiment_by_name("here").experiment_id}
+    assert {run.info.experiment_id for run in runs} == {experiment_named(client, "here").experiment_id}
     assert logging_study.after == logging_study.before
 
 

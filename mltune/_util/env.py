@@ -9,6 +9,9 @@ from collections.abc import Iterator, Mapping
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 """Variables that set the number of threads of numerical libraries, which read them when they are loaded."""
 
+QUIET_ARROW = ("JE_ARROW_MALLOC_CONF", "background_thread:false")
+"""A variable and its value that keep PyArrow's allocator from starting a thread, which a fork would lose."""
+
 
 @contextlib.contextmanager
 def environment(variables: Mapping[str, str | None]) -> Iterator[None]:

@@ -84,6 +84,27 @@ def die_with(parent: int) -> None:
         os._exit(1)
 
 
+def open_pidfd(pid: int) -> int | None:
+    """Return a file descriptor that becomes readable when the process ends, or None if the system has no such thing."""
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return None
+
+
+def set_mark(mark: str) -> None:
+    """Mark this process, which was forked from one that started with a mark of the same length.
+
+    The new value replaces the old one where the kernel finds it: a process that is forked from this one shows in
+    ``/proc`` the environment with which its program was started.
+    """
+    libc = ctypes.CDLL(None)
+    libc.getenv.restype = ctypes.c_void_p
+    value = mark.encode()
+    ctypes.memmove(libc.getenv(MARK.encode()), value, len(value))
+    os.environ[MARK] = mark
+
+
 def _prctl(option: int, value: int) -> None:
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(option, value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from mlflow.exceptions import MlflowException
 
@@ -12,15 +13,17 @@ from mltune._util.redaction import cause, redact
 from mltune._util.signals import Stop
 from mltune.driver import champion
 from mltune.driver.events import CallbackError
-from mltune.driver.session import OpenStudy, Session
-from mltune.driver.state import StudyState
 from mltune.errors import RequestError, StudyFailedError, StudyInterrupted
 from mltune.execution import ExecutorLostError
 from mltune.retry import LeaseLostError, StoreError, sentence, store_error
 from mltune.study import Study
 from mltune.tracking import reconcile
-from mltune.tracking.registry import Registration
 from mltune.trial import FrozenTrial, Models, TrialState
+
+if TYPE_CHECKING:
+    from mltune.driver.session import OpenStudy, Session
+    from mltune.driver.state import StudyState
+    from mltune.tracking.registry import Registration
 
 
 @contextlib.contextmanager

@@ -5,12 +5,15 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from mltune.config import StudyConfig
-from mltune.driver.state import StudyState
 from mltune.text import format_params, format_seconds
 from mltune.tracking.note import MARK
 from mltune.trial import FrozenTrial, TrialState
+
+if TYPE_CHECKING:
+    from mltune.config import StudyConfig
+    from mltune.driver.state import StudyState
 
 _LONGEST = 600  # characters of a remark, or of the best params
 

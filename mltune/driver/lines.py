@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 import shlex
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
 from mltune._util.redaction import redact
-from mltune.config import StudyConfig
 from mltune.driver.events import Callback, Callbacks
-from mltune.driver.state import StudyState
-from mltune.study import Study
 from mltune.text import format_params, format_states, format_trial
 from mltune.trial import Direction, FrozenTrial, TrialState
+
+if TYPE_CHECKING:
+    from mltune.config import StudyConfig
+    from mltune.driver.state import StudyState
+    from mltune.study import Study
 
 
 class Lines(Callback):

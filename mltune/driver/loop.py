@@ -6,15 +6,9 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mltune._util.signals import Signals, Stop
-from mltune._util.timing import Timing
-from mltune.driver.events import Callback
-from mltune.driver.recording import TrialTracker
-from mltune.driver.state import StudyState
-from mltune.engines import Engine
-from mltune.execution import Executor
 from mltune.messages import (
     Decision,
     Died,
@@ -31,8 +25,16 @@ from mltune.messages import (
     Task,
     TimedOut,
 )
-from mltune.space import Params
 from mltune.trial import FrozenTrial, Reason, TrialState, is_finite
+
+if TYPE_CHECKING:
+    from mltune._util.timing import Timing
+    from mltune.driver.events import Callback
+    from mltune.driver.recording import TrialTracker
+    from mltune.driver.state import StudyState
+    from mltune.engines import Engine
+    from mltune.execution import Executor
+    from mltune.params import Params
 
 
 @dataclass(frozen=True)

@@ -5,25 +5,24 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from mltune._util.redaction import redact
-from mltune._util.timing import Stopwatch
 from mltune.driver.attempts import Attempts
-from mltune.driver.events import Callbacks
-from mltune.driver.loop import Loop
-from mltune.driver.page import StudyPage
-from mltune.driver.session import OpenStudy, Session
 from mltune.driver.state import StudyState
 from mltune.objective import ObjectiveRef
-from mltune.tracking import delete, reader, reconcile
+from mltune.tracking import models, reader, reconcile
 from mltune.tracking.cost import TrackingCost
-from mltune.tracking.reader import StudyRecord
-from mltune.tracking.tags import goal_tags
 from mltune.trial import FrozenTrial, Models
 
+if TYPE_CHECKING:
+    from mltune._util.timing import Stopwatch
+    from mltune.driver.session import Session
+    from mltune.tracking.reader import StudyRecord
 
-def open_study(session: Session, clock: Stopwatch) -> OpenStudy:
-    """Open the parent run, or take it over with what the runs tell.
+
+def open_study(session: Session, clock: Stopwatch) -> StudyState:
+    """Open the parent run, or take it over; return what is known of the study then.
 
     Raises:
         RequestError: Another driver has the study.
@@ -41,7 +40,7 @@ def open_study(session: Session, clock: Stopwatch) -> OpenStudy:
         attempts = _take_over(session, past, clock)
         session.do(lambda: tracker.resume_study(tags, study_yaml))
         _restore_best(session, past, attempts)
-    state = StudyState(
+    return StudyState(
         config,
         attempts,
         clock,
@@ -49,17 +48,6 @@ def open_study(session: Session, clock: Stopwatch) -> OpenStudy:
         experiment_id=tracker.experiment_id,
         tracking_uri=redact(session.store.uri),
     )
-    page = StudyPage(tracker, session.store, session.request, state, session.timing)
-    loop = Loop(
-        session.request.study.engine,
-        session.executor,
-        tracker,
-        state,
-        callback=Callbacks([page, session.callback]),
-        signals=session.signals,
-        timing=session.timing,
-    )
-    return OpenStudy(state, loop, page)
 
 
 def _tags(session: Session, study_yaml: str) -> dict[str, str]:
@@ -69,7 +57,7 @@ def _tags(session: Session, study_yaml: str) -> dict[str, str]:
         "executor": str(config.executor),
         "algorithm": str(config.algorithm),
         "scheduler": str(config.scheduler),
-        **goal_tags(config.goal),
+        **config.goal.to_tags(),
         "seed": str(config.seed),
         "study_digest": hashlib.sha256(study_yaml.encode()).hexdigest(),
     } | ({"folder": objective.folder} if isinstance(objective, ObjectiveRef) else {})
@@ -111,6 +99,6 @@ def _restore_best(session: Session, past: StudyRecord, attempts: Attempts) -> No
     if config.keep_models is Models.BEST:
         keep = best.run_id if best is not None else None
         runs = attempts.runs()
-        session.do(lambda: delete.remove_beaten_models(session.store.client, past.experiment_id, runs, keep))
+        session.do(lambda: models.remove_beaten_models(session.store.client, past.experiment_id, runs, keep))
     if best is not None and past.tags.get("best_run_id") != best.run_id:
         session.tracker.log_best(best, len(finished) - 1)

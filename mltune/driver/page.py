@@ -5,20 +5,26 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from mltune._util.redaction import redact
-from mltune._util.timing import Timing
 from mltune.driver.description import describe
 from mltune.driver.events import Callback
 from mltune.driver.refresher import Refresher, reports_enabled
-from mltune.driver.request import StudyRequest
-from mltune.driver.state import StudyState
-from mltune.engines import FINITE
-from mltune.report import lint
-from mltune.tracking.connection import Store
-from mltune.tracking.registry import Registration
-from mltune.tracking.runs import Tracker
+from mltune.report import lint, missing
+from mltune.search import FINITE
+from mltune.tracking import reader
 from mltune.trial import FrozenTrial, TrialState
+
+if TYPE_CHECKING:
+    from mltune._util.timing import Timing
+    from mltune.driver.request import StudyRequest
+    from mltune.driver.state import StudyState
+    from mltune.report.view import View
+    from mltune.tracking.connection import Store
+    from mltune.tracking.registry import Registration
+    from mltune.tracking.runs import Tracker
 
 
 class StudyPage(Callback):
@@ -44,7 +50,8 @@ class StudyPage(Callback):
         self._config = request.config
         self._state = state
         self._timing = timing
-        self._refresher = Refresher(store.environment) if reports_enabled() else None
+        self._enabled = reports_enabled()
+        self._refresher = Refresher(store.environment) if self._enabled and not missing() else None
         self.warnings: tuple[str, ...] = ()
         self._reported = False
         self._next = 0.0
@@ -117,18 +124,29 @@ class StudyPage(Callback):
         Returns:
             What went wrong, or None if nothing did.
         """
-        if self._refresher is None:
+        if not self._enabled:
             return None
         self.cancel()
         trials = sorted(self._state.trials, key=lambda trial: trial.number)
         self.warnings = self._lint(trials)
+        if faults := missing():
+            return f"{faults[0]}; then make it with: mltune report {self._tracker.run_id}"
         from mltune.report.write import write_report
 
         try:
-            now = {"state": str(state), "elapsed_s": str(self._state.elapsed), **self._tracker.cost.to_tags()}
-            write_report(self._store.client, self._tracker.run_id, now=now, known=trials, warnings=self.warnings)
+            write_report(self._store.client, self._view(state, trials), self.warnings)
             self._reported = True
         except Exception as error:  # a study does not fail for its report
             what = redact(f"{type(error).__name__}: {error}".partition("\n")[0])
             return f"no report was made ({what}); make it with: mltune report {self._tracker.run_id}"
         return None
+
+    def _view(self, state: TrialState, known: Sequence[FrozenTrial]) -> View:
+        """Read the study as its runs tell it, with what is about to be written."""
+        from mltune.report.view import View
+
+        client = self._store.client
+        record = reader.read_study(client, self._tracker.run_id)
+        now = {"state": str(state), "elapsed_s": str(self._state.elapsed), **self._tracker.cost.to_tags()}
+        record = replace(record, tags={**record.tags, **now})
+        return View.from_config(record, reader.read_reports(client, record, record.trials, known), self._config)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from mltune.messages import Event
-from mltune.trial import FrozenTrial
+if TYPE_CHECKING:
+    from mltune.messages import Event
+    from mltune.trial import FrozenTrial
 
 
 class TrialTracker(Protocol):

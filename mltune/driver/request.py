@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mltune.config import StudyConfig
 from mltune.engines import Engine, create_engine, get_engine
 from mltune.errors import MissingPackageError, RequestError
 from mltune.execution import Executor, ExecutorOptions, check_executor, get_executor
 from mltune.objective import Objective, ObjectiveRef
 from mltune.search import SearchProblem
-from mltune.tracking import tags
-from mltune.tracking.reader import StudyRecord
+from mltune.tracking.limits import check_fits
 from mltune.trial import Models
+
+if TYPE_CHECKING:
+    from mltune.config import StudyConfig
+    from mltune.tracking.reader import StudyRecord
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +80,7 @@ def resolve(config: StudyConfig) -> Resolved:
     seed = secrets.randbelow(2**31) if config.seed is None else config.seed
     problems = _Problems()
     with problems:
-        tags.check_fits(config.space)
+        check_fits(config.space)
     engine: Engine | None = None
     with problems:
         engine = create_engine(config.engine, _search(config, seed), config.n_trials)

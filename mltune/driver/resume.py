@@ -7,26 +7,28 @@ import os
 from collections.abc import Mapping, Sequence
 from importlib.machinery import PathFinder
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mltune.config import StudyConfig, read_yaml, validate
 from mltune.driver.attempts import Attempts
 from mltune.driver.events import Callback, notify
 from mltune.driver.lines import logged
 from mltune.driver.request import Resolved, StudyRequest, implied_executor, resolve
-from mltune.driver.run import run_session
 from mltune.errors import RequestError
 from mltune.objective import Objective, ObjectiveRef, pack
-from mltune.space import Params
-from mltune.study import Study, from_record
+from mltune.studies import from_record
 from mltune.tracking import connection, reader
-from mltune.tracking.reader import StudyRecord
 from mltune.trial import FrozenTrial, TrialState
+
+if TYPE_CHECKING:
+    from mltune.params import Params
+    from mltune.study import Study
+    from mltune.tracking.reader import StudyRecord
 
 _SHOWN = 3  # old trials that a new space refuses
 
 
-def resume_study(
+def prepare_resume(
     run_id: str,
     changes: Mapping[str, Any],
     callback: Callback,
@@ -35,13 +37,13 @@ def resume_study(
     file: StudyConfig | None = None,
     folder: Path | None = None,
     steal: bool = False,
-) -> Study:
-    """Resume a study; see :func:`mltune.resume`.
+) -> StudyRequest | Study:
+    """Return the request that resumes a study, or the study if it is finished; see :func:`mltune.resume`.
 
     Args:
         run_id: The study's parent run.
         changes: Keys of a study file that replace the recorded ones.
-        callback: Notified of what happens.
+        callback: Notified if the study is finished.
         objective: A function, or its name.
         file: A study file: its space and its objective are used.
         folder: Where the file is.
@@ -64,8 +66,7 @@ def resume_study(
         return from_record(record, store, config)
     where = [folder, record.tags.get("folder"), "."]
     found = _objective(objective or config.objective, study, [Path(each) for each in where if each is not None])
-    request = StudyRequest(study=study, objective=found, notes=tuple(notes), past=record, steal=steal)
-    return run_session(request, callback)
+    return StudyRequest(study=study, objective=found, notes=tuple(notes), past=record, steal=steal)
 
 
 def _leave_project_run(run_id: str) -> None:

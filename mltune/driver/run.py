@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from mltune._util import timing
 from mltune._util.signals import Signals, Stop
 from mltune._util.timing import Stopwatch
 from mltune.driver import closing, opening
-from mltune.driver.events import Callback, CallbackError
+from mltune.driver.events import Callback, CallbackError, Callbacks
 from mltune.driver.lines import logged
+from mltune.driver.loop import Loop
+from mltune.driver.page import StudyPage
 from mltune.driver.request import StudyRequest, executor_options
-from mltune.driver.session import Session
+from mltune.driver.session import OpenStudy, Session
 from mltune.errors import StudyInterrupted
-from mltune.execution import Executor
 from mltune.messages import WorkerConfig
-from mltune.study import Study
 from mltune.tracking import connection, other_runs
-from mltune.tracking.connection import Store
 from mltune.tracking.runs import Tracker
 from mltune.trial import Models
+
+if TYPE_CHECKING:
+    from mltune.driver.state import StudyState
+    from mltune.execution import Executor
+    from mltune.study import Study
+    from mltune.tracking.connection import Store
 
 
 def run_session(request: StudyRequest, callback: Callback) -> Study:
@@ -53,7 +59,7 @@ def run_session(request: StudyRequest, callback: Callback) -> Study:
         )
         try:
             with closing.closing_runs(session):
-                study = session.study = opening.open_study(session, clock)
+                study = session.study = _assemble(session, opening.open_study(session, clock))
                 session.callback.on_study_start(study.state, session.notes)
                 study.loop.run()
                 signals.check()
@@ -67,6 +73,21 @@ def run_session(request: StudyRequest, callback: Callback) -> Study:
         except CallbackError as error:
             raise error.error from error.error.__cause__
         return result
+
+
+def _assemble(session: Session, state: StudyState) -> OpenStudy:
+    """Give an open study its page, and the loop that drives its trials."""
+    page = StudyPage(session.tracker, session.store, session.request, state, session.timing)
+    loop = Loop(
+        session.request.study.engine,
+        session.executor,
+        session.tracker,
+        state,
+        callback=Callbacks([page, session.callback]),
+        signals=session.signals,
+        timing=session.timing,
+    )
+    return OpenStudy(state, loop, page)
 
 
 def _notify_end(session: Session, result: Study | None) -> None:

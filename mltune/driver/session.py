@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from mltune._util.signals import Signals
-from mltune._util.timing import Timing
-from mltune.driver.events import Callback
-from mltune.driver.loop import Loop
-from mltune.driver.page import StudyPage
-from mltune.driver.request import StudyRequest
-from mltune.driver.state import StudyState
-from mltune.execution import Executor
 from mltune.messages import StoreDown, StoreUp
-from mltune.tracking.connection import Store
-from mltune.tracking.runs import Tracker
+
+if TYPE_CHECKING:
+    from mltune._util.signals import Signals
+    from mltune._util.timing import Timing
+    from mltune.driver.events import Callback
+    from mltune.driver.loop import Loop
+    from mltune.driver.page import StudyPage
+    from mltune.driver.request import StudyRequest
+    from mltune.driver.state import StudyState
+    from mltune.execution import Executor
+    from mltune.tracking.connection import Store
+    from mltune.tracking.runs import Tracker
 
 T = TypeVar("T")
 

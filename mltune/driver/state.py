@@ -6,14 +6,17 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
-from mltune._util.timing import Stopwatch
-from mltune.config import StudyConfig
-from mltune.driver.attempts import Attempts
 from mltune.search import trial_seed
-from mltune.space import Params
 from mltune.text import format_counts
 from mltune.trial import FrozenTrial, Reason, TrialState
+
+if TYPE_CHECKING:
+    from mltune._util.timing import Stopwatch
+    from mltune.config import StudyConfig
+    from mltune.driver.attempts import Attempts
+    from mltune.params import Params
 
 _ABORT_AFTER = 5  # first trials that all failed
 

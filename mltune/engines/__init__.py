@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from mltune.engines._base import AskTellEngine, Engine
-from mltune.engines._points import ENUMERATED, FINITE, count_points
+from mltune.engines._points import ENUMERATED, count_points
 from mltune.engines._registry import EngineInfo, check_search, create_engine, get_engine, list_engines
-from mltune.search import AlgorithmInfo, Observation, Option, SearchProblem, Spec, ask_seed, trial_seed
+from mltune.search import FINITE, AlgorithmInfo, Observation, Option, SearchProblem, Spec, ask_seed, trial_seed
 
 __all__ = [
     "ENUMERATED",

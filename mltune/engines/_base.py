@@ -16,13 +16,15 @@ The order of calls in a study::
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from mltune.engines._points import ENUMERATED, enumerate_points
 from mltune.messages import Decision
 from mltune.search import AlgorithmInfo, Observation, SearchProblem, ask_seed
-from mltune.space import Params, Value
-from mltune.trial import FrozenTrial
+
+if TYPE_CHECKING:
+    from mltune.params import Params, Value
+    from mltune.trial import FrozenTrial
 
 
 class Engine:

@@ -7,6 +7,7 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
 
 import optuna
 from optuna.pruners import BasePruner
@@ -16,10 +17,12 @@ from optuna.storages import InMemoryStorage
 from mltune._util.scoped import one_torch_thread, quiet
 from mltune.engines._optuna_space import from_optuna, suggest, to_distribution, to_optuna
 from mltune.errors import RequestError
-from mltune.goal import Goal
 from mltune.search import Observation, SearchProblem, ask_seed
 from mltune.space import Categorical, Params, Value
 from mltune.trial import FrozenTrial, TrialState, is_finite
+
+if TYPE_CHECKING:
+    from mltune.goal import Goal
 
 MakeSampler = Callable[[int, Sequence[optuna.trial.FrozenTrial]], BaseSampler]
 """Makes a sampler from its seed, and from complete trials of elsewhere with the parameters that CMA-ES proposes."""

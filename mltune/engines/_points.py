@@ -5,10 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from mltune.search import AlgorithmInfo, SearchProblem, ask_seed
-from mltune.space import Params
+from mltune.search import FINITE, AlgorithmInfo, SearchProblem, ask_seed
+
+if TYPE_CHECKING:
+    from mltune.params import Params
 
 ENUMERATED: Mapping[str, AlgorithmInfo] = MappingProxyType(
     {
@@ -20,10 +22,6 @@ ENUMERATED: Mapping[str, AlgorithmInfo] = MappingProxyType(
         "random": AlgorithmInfo(),
     }
 )
-
-
-FINITE = frozenset({"grid", "manual"})
-"""Those of them with a fixed number of points."""
 
 
 class Points(Protocol):

@@ -8,9 +8,9 @@ from importlib.metadata import EntryPoint
 
 from mltune.engines._base import Engine
 from mltune.errors import MissingPackageError, RequestError, SpaceError, nearest
+from mltune.params import Params, identical
 from mltune.plugins import Registry, missing_packages, provider
 from mltune.search import AlgorithmInfo, SearchProblem, Spec
-from mltune.space import Params, identical
 
 ENGINES: Registry[Engine] = Registry(
     "engine",

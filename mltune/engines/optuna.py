@@ -6,11 +6,10 @@ schedulers see only reports, so that the state of both can be rebuilt from a stu
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import optuna
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, SuccessiveHalvingPruner
@@ -20,9 +19,12 @@ from mltune.engines._base import Engine
 from mltune.engines._optuna_mirror import PrunerMirror, SamplerMirror
 from mltune.engines._points import ENUMERATED
 from mltune.errors import RequestError
+from mltune.plugins import importable
 from mltune.search import AlgorithmInfo, Observation, Option, SearchProblem
-from mltune.space import Params, Value
-from mltune.trial import FrozenTrial
+
+if TYPE_CHECKING:
+    from mltune.space import Params, Value
+    from mltune.trial import FrozenTrial
 
 _GP_TRIALS = 200  # with this many trials, a proposal of GP takes a quarter of a second
 _WARM_START = 10  # observations from which CMA-ES can start: it takes the best tenth of them
@@ -129,7 +131,7 @@ class OptunaEngine(Engine):
         if math.prod(counts) <= n_trials:
             return "grid"
         simple = not search.space.conditional and search.scheduler.name == "none"
-        installed = all(map(importlib.util.find_spec, cls.algorithms["gp"].packages))
+        installed = all(map(importable, cls.algorithms["gp"].packages))
         return "gp" if simple and installed and n_trials <= _GP_TRIALS else "tpe"
 
     def propose(self, number: int) -> Params:

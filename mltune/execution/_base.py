@@ -5,9 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from mltune.messages import Decision, Message, Task, WorkerConfig
+if TYPE_CHECKING:
+    from mltune.messages import Decision, Message, Task, WorkerConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import queue
 import threading
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from mltune.execution._base import Executor, ExecutorOptions, Limits
-from mltune.messages import Decision, Message, Reported, Task, WorkerConfig
+
+if TYPE_CHECKING:
+    from mltune.messages import Decision, Message, Reported, Task, WorkerConfig
 
 
 class InlineExecutor(Executor):

@@ -7,13 +7,14 @@ import math
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from multiprocessing.connection import wait
 
 from mltune._util.env import THREAD_VARIABLES
 from mltune._util.processes import end_marked, memory_above
 from mltune.errors import ObjectiveError
 from mltune.execution._base import Executor, ExecutorOptions
+from mltune.execution.template import Template
 from mltune.execution.worker_process import WorkerProcess
 from mltune.messages import Cost, Decision, Died, Ended, Message, Task, TimedOut, WorkerConfig
 
@@ -24,6 +25,24 @@ _HANG_GRACE = 5.0  # seconds after `trial_timeout` for the worker to report the 
 _WATCHDOG = "Timeout ("  # the start of faulthandler's output when it ends a worker that holds the GIL for too long
 
 
+_prepared: list[Template] = []
+
+
+@contextlib.contextmanager
+def prepared(n_jobs: int) -> Iterator[None]:
+    """Start the template for the next local executor within the block now, while the driver imports MLflow.
+
+    Args:
+        n_jobs: The number of its workers.
+    """
+    _prepared.append(Template(_environment(n_jobs)))
+    try:
+        yield
+    finally:
+        while _prepared:
+            _prepared.pop().close()
+
+
 class LocalExecutor(Executor):
     """Executor that runs objectives in long-lived processes, each in its own session."""
 
@@ -32,6 +51,7 @@ class LocalExecutor(Executor):
         self._n_jobs = options.n_jobs
         self._trial_memory = options.trial_memory
         self._workers: list[WorkerProcess] = []
+        self._template: Template | None = None
         self._setup: WorkerConfig | None = None
         self._next_look = 0.0
         self._woken, self._waker = socket.socketpair()
@@ -39,12 +59,13 @@ class LocalExecutor(Executor):
         self._waker.setblocking(False)
 
     def warm_up(self) -> None:
+        self._template = _prepared.pop() if _prepared else Template(_environment(self._n_jobs))
         for _ in range(self._n_jobs):
-            self._workers.append(WorkerProcess(self._environment()))  # one by one: a signal may interrupt the loop
+            self._workers.append(WorkerProcess(self._template))  # one by one: a signal may interrupt the loop
 
     def start(self, setup: WorkerConfig) -> None:
         self._setup = setup
-        if not self._workers:
+        if self._template is None:
             self.warm_up()
         for worker in self._workers:
             worker.send(setup)
@@ -89,6 +110,8 @@ class LocalExecutor(Executor):
     def close(self) -> None:
         for worker in self._workers:
             worker.ask_to_leave()
+        if self._template is not None:
+            self._template.close()  # workers that it has not forked yet have ended then
         for worker in self._workers:
             worker.end(grace=_CLOSE_GRACE if worker.ready and worker.task is None else 0.0)
         end_marked({worker.mark for worker in self._workers})
@@ -102,20 +125,11 @@ class LocalExecutor(Executor):
         return list(wait([self._woken, *(worker.connection for worker in self._workers)], max(0.0, pause)))
 
     def _spawn(self) -> WorkerProcess:
+        assert self._template is not None
         assert self._setup is not None
-        worker = WorkerProcess(self._environment())
+        worker = WorkerProcess(self._template)
         worker.send(self._setup)
         return worker
-
-    def _environment(self) -> Mapping[str, str]:
-        """Return the driver's environment without the run of ``mlflow run``, and with cores divided among workers."""
-        environment = dict(os.environ)
-        environment.pop("MLFLOW_RUN_ID", None)
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        for name in THREAD_VARIABLES:
-            environment.setdefault(name, str(max(1, cores // self._n_jobs)))
-        environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads must not spin on the other workers' cores
-        return environment
 
     def _receive(self, worker: WorkerProcess) -> Message | None:
         """Return the next message of a worker, or None if it only became ready or ended without a task."""
@@ -141,8 +155,8 @@ class LocalExecutor(Executor):
         """
         began = time.monotonic()
         for worker in list(self._workers):
-            ended = worker.has_ended()
-            if worker.connection.poll():  # checked after `has_ended`: read what the worker sent before its end first
+            ended = worker.supervisor.has_ended()
+            if worker.connection.poll():  # checked after it: read what the worker sent before its end first
                 continue
             limit = None if ended else self._broken_limit(worker)
             if (ended or limit is not None) and (message := self._lose(worker, limit)) is not None:
@@ -156,9 +170,10 @@ class LocalExecutor(Executor):
         trial_timeout = self._setup.trial_timeout if self._setup is not None else None
         if trial_timeout is not None and worker.running_for() > trial_timeout + _HANG_GRACE:
             return TimedOut()
-        if self._trial_memory is None or worker.running_for() == 0:
+        supervisor = worker.supervisor.pid
+        if self._trial_memory is None or supervisor is None or worker.running_for() == 0:
             return None
-        used = memory_above(self._trial_memory, worker.process.pid)
+        used = memory_above(self._trial_memory, supervisor)
         if used is None:
             return None
         return Died(f"the worker used {_mib(used)}, more than trial_memory {_mib(self._trial_memory)}")
@@ -181,6 +196,17 @@ class LocalExecutor(Executor):
         if outcome is None:
             outcome = TimedOut(ended.traceback) if _WATCHDOG in ended.traceback else ended
         return Ended(worker.task.number, outcome, cost or Cost())
+
+
+def _environment(n_jobs: int) -> Mapping[str, str]:
+    """Return the driver's environment without the run of ``mlflow run``, and with cores divided among workers."""
+    environment = dict(os.environ)
+    environment.pop("MLFLOW_RUN_ID", None)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for name in THREAD_VARIABLES:
+        environment.setdefault(name, str(max(1, cores // n_jobs)))
+    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads must not spin on the other workers' cores
+    return environment
 
 
 def _mib(size: int) -> str:

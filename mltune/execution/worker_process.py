@@ -3,52 +3,48 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Mapping
 from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING
 
-from mltune._util.processes import MARK
-from mltune.errors import ObjectiveError
+from mltune.execution.supervisor import END_GRACE, Supervisor
 from mltune.messages import Decision, Died, Task, WorkerConfig
 
-_BOOT = "import sys; sys.path[:] = eval(sys.argv[1]); from mltune.worker.main import main; main(*sys.argv[2:])"
-_END_GRACE = 5.0  # seconds for the supervisor to end what the worker started
+if TYPE_CHECKING:
+    from mltune.errors import ObjectiveError
+    from mltune.execution.template import Template
 
 
 class WorkerProcess:
     """A worker process, from its start to its end; it first waits for its configuration.
 
+    Args:
+        template: Starts it.
+
     Attributes:
-        process: The worker's supervisor, which ends as the worker did.
         connection: The channel to the worker.
+        supervisor: The worker's supervisor, which ends after it.
         mark: The value of ``MARK`` in the environment of all of the worker's descendants.
         ready: Whether the objective is loaded.
         task: The task that it runs, or will run once it is ready, or None.
     """
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, template: Template) -> None:
         self.mark = uuid.uuid4().hex
         self.ready = False
         self.task: Task | None = None
         self._started = 0.0
         self._crash = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115, stays open until the worker ends
         driver_end, worker_end = socket.socketpair()
-        with worker_end:
-            fds = (worker_end.fileno(), self._crash.fileno())
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", _BOOT, repr(sys.path), *map(str, (os.getpid(), *fds))],
-                pass_fds=fds,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-                env={**environment, MARK: self.mark},
-            )
+        link, supervisor_end = socket.socketpair()
+        with worker_end, supervisor_end:
+            fds = (worker_end.fileno(), self._crash.fileno(), supervisor_end.fileno())
+            process = template.start_worker(self.mark, fds)
+        self.supervisor = Supervisor(link, process, forked=process is template.process)
         self.connection = Connection(driver_end.detach())
 
     def send(self, message: WorkerConfig | Task | tuple[int, Decision]) -> None:
@@ -82,20 +78,12 @@ class WorkerProcess:
         """Return the seconds since the worker was sent its task, or 0 if it has none or is not ready."""
         return time.monotonic() - self._started if self.ready and self.task is not None else 0.0
 
-    def has_ended(self, within: float = 0.0) -> bool:
-        """Return whether the process has ended, or ends in ``within`` seconds; the channel may stay open longer."""
-        try:
-            self.process.wait(within)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
-
     def ask_to_leave(self) -> None:
-        """Ask an idle worker to exit, or terminate a busy one, without waiting for it."""
+        """Ask an idle worker to exit, or have a busy one ended, without waiting for it."""
         if self.task is None:
             self.connection.close()
         else:
-            self.process.terminate()
+            self.supervisor.terminate()
 
     def end(self, grace: float = 0.0) -> Died:
         """End the worker and what it started; return how it ended, with the traceback if it crashed.
@@ -104,13 +92,14 @@ class WorkerProcess:
             grace: Seconds for the worker to exit on its own.
         """
         self.connection.close()
-        if not self.has_ended(grace):
-            self.process.terminate()
-            if not self.has_ended(_END_GRACE):
-                self.process.kill()
+        if not self.supervisor.has_ended(grace):
+            self.supervisor.terminate()
+            if not self.supervisor.has_ended(END_GRACE):
+                self.supervisor.kill()
+        status = self.supervisor.close()
         with self._crash as file:
             file.seek(0)
-            return Died(f"the worker {_how(self.process.wait())}", file.read().decode(errors="replace"))
+            return Died(f"the worker {_how(status)}", file.read().decode(errors="replace"))
 
 
 def _how(status: int) -> str:

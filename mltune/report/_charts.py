@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import optuna
@@ -15,9 +16,11 @@ from mltune._util.scoped import quiet
 from mltune.errors import first_line
 from mltune.report._importance import as_optuna
 from mltune.report._timeline import lanes
-from mltune.report.view import View
 from mltune.text import format_params
 from mltune.trial import FrozenTrial, TrialState
+
+if TYPE_CHECKING:
+    from mltune.report.view import View
 
 COLOURS = {
     TrialState.COMPLETE: "#2563eb",

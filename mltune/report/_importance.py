@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from mltune._util.scoped import quiet
-from mltune.goal import Goal
-from mltune.space import SearchSpace, Value
-from mltune.space.parameters import Categorical, Float, Int, Parameter
+from mltune.space.categorical import Categorical
+from mltune.space.ranges import Float, Int
 from mltune.trial import FrozenTrial, TrialState, is_finite
+
+if TYPE_CHECKING:
+    from mltune.goal import Goal
+    from mltune.space import SearchSpace, Value
+    from mltune.space.parameter import Parameter
 
 _STATES = {
     TrialState.COMPLETE: optuna.trial.TrialState.COMPLETE,

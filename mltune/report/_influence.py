@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mltune.space import Params, SearchSpace
-from mltune.trial import FrozenTrial
+if TYPE_CHECKING:
+    from mltune.space import Params, SearchSpace
+    from mltune.trial import FrozenTrial
 
 _PER_DIMENSION = 10  # minimum number of complete trials per parameter
 _FEWEST = 30  # minimum number of complete trials

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pandas as pd
 
-from mltune.report.view import View
+if TYPE_CHECKING:
+    from mltune.report.view import View
 
 
 def leaderboard(view: View) -> pd.DataFrame:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from mltune.goal import Goal
 from mltune.report._influence import without_influence
-from mltune.space import Params, SearchSpace
-from mltune.space.parameters import Categorical, Float, Int
+from mltune.space.categorical import Categorical
+from mltune.space.ranges import Float, Int
 from mltune.trial import FrozenTrial, TrialState
+
+if TYPE_CHECKING:
+    from mltune.goal import Goal
+    from mltune.space import Params, SearchSpace
 
 _FAILED = 0.2  # share of failed trials; above it there is a warning
 _FEW = 5  # trials; what fewer of them show may be chance

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import plotly.io
 from plotly.offline import get_plotlyjs
 
-from mltune.report._charts import Chart
 from mltune.report._leaderboard import leaderboard
-from mltune.report.view import View
+
+if TYPE_CHECKING:
+    from mltune.report._charts import Chart
+    from mltune.report.view import View
 
 _ROWS = 100
 _STYLE = """

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from mltune.report.view import View
-from mltune.trial import FrozenTrial
+if TYPE_CHECKING:
+    from mltune.report.view import View
+    from mltune.trial import FrozenTrial
 
 
 @dataclass(frozen=True)

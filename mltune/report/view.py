@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from mlflow import MlflowClient
-
-from mltune.engines import FINITE
-from mltune.goal import Goal
 from mltune.report._importance import importances
 from mltune.report._lint import lint
-from mltune.space import Params, SearchSpace
-from mltune.space.parameters import Categorical, Float, Parameter
-from mltune.study import read_config
-from mltune.tracking import reader
-from mltune.tracking.reader import StudyRecord
+from mltune.search import FINITE
 from mltune.trial import FrozenTrial, TrialState
+
+if TYPE_CHECKING:
+    from mltune.config import StudyConfig
+    from mltune.goal import Goal
+    from mltune.params import Params
+    from mltune.space import SearchSpace
+    from mltune.tracking.reader import StudyRecord
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +39,19 @@ class View:
     n_trials: int | None = None
     initial_points: Sequence[Params] = ()
     enumerated: bool = False
+
+    @classmethod
+    def from_config(cls, record: StudyRecord, trials: Sequence[FrozenTrial], config: StudyConfig) -> View:
+        """Make a view of a study whose settings are known."""
+        return cls(
+            record=record,
+            trials=trials,
+            space=config.space,
+            n_jobs=config.n_jobs,
+            n_trials=config.n_trials,
+            initial_points=config.initial_points,
+            enumerated=config.algorithm.name in FINITE,
+        )
 
     @property
     def goal(self) -> Goal:
@@ -73,51 +85,3 @@ class View:
             enumerated=self.enumerated,
             planned=self.n_trials or 0 if unfinished else 0,
         )
-
-
-def read_view(client: MlflowClient, run_id: str, *, reports: bool = True, known: Iterable[FrozenTrial] = ()) -> View:
-    """Read a study for a report; if its study file cannot be read, the view is built from the trials alone.
-
-    Args:
-        client: A client of the tracking store.
-        run_id: The id of the parent run.
-        reports: Whether to read the trials' reports, which takes one call for each trial that made some.
-        known: Trials whose reports are known and need not be read.
-
-    Raises:
-        RequestError: The run does not exist or is not a study.
-    """
-    record = reader.read_study(client, run_id)
-    trials = list(record.trials)
-    if reports:
-        cached = {trial.run_id: trial.reports for trial in known}
-        trials = [replace(trial, reports=cached.get(trial.run_id, {})) for trial in trials]
-        read = reader.read_reports(client, record, [trial for trial in trials if trial.run_id not in cached])
-        trials = sorted([*(trial for trial in trials if trial.run_id in cached), *read], key=lambda trial: trial.number)
-    config = read_config(client, run_id)
-    if config is None:
-        return View(record=record, trials=trials, space=seen_space(trials))
-    return View(
-        record=record,
-        trials=trials,
-        space=config.space,
-        n_jobs=config.n_jobs,
-        n_trials=config.n_trials,
-        initial_points=config.initial_points,
-        enumerated=config.algorithm.name in FINITE,
-    )
-
-
-def seen_space(trials: Sequence[FrozenTrial]) -> SearchSpace:
-    """Return the smallest space that contains all trials, for drawing; without trials, a space of one point."""
-    values: dict[str, list[Any]] = {}
-    for trial in trials:
-        for name, value in trial.params.items():
-            values.setdefault(name, []).append(value)
-    return SearchSpace({name: _around(seen) for name, seen in values.items()} or {"-": Categorical(["-"])})
-
-
-def _around(seen: Sequence[Any]) -> Parameter:
-    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in seen):
-        return Float(min(seen), max(seen))
-    return Categorical(list({(type(value), value): value for value in seen}.values()))

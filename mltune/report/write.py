@@ -4,55 +4,51 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from mlflow import MlflowClient
 
-from mltune.report._charts import charts
+from mltune.errors import MissingPackageError
+from mltune.report import missing
 from mltune.report._leaderboard import leaderboard
-from mltune.report._page import page
-from mltune.report._picture import history_png
-from mltune.report.view import View, read_view
 from mltune.text import format_counts, format_params, format_seconds
 from mltune.tracking.cost import TrackingCost
-from mltune.trial import FrozenTrial, TrialState
+from mltune.trial import TrialState
+
+if TYPE_CHECKING:
+    from mltune.report.view import View
 
 FOLDER = "report"
 """The artifact folder of a study's run that holds the report."""
 
 
-def write_report(
-    client: MlflowClient,
-    run_id: str,
-    *,
-    now: Mapping[str, str] | None = None,
-    known: Iterable[FrozenTrial] = (),
-    warnings: Sequence[str] | None = None,
-) -> None:
-    """Build the report of a study of any age and engine, and upload it in place of an earlier one.
+def write_report(client: MlflowClient, view: View, warnings: Sequence[str] | None = None) -> None:
+    """Build the report of a study, and upload it in place of an earlier one.
 
     Args:
         client: A client of the tracking store.
-        run_id: The id of the parent run.
-        now: Tags of the study that are newer than those of its run and override them.
-        known: Trials whose reports are known and need not be read.
+        view: The study.
         warnings: The warnings of :func:`mltune.report.lint`, or None to compute them.
 
     Raises:
-        RequestError: The run does not exist or is not a study.
+        MissingPackageError: A package is missing that draws.
     """
-    view = read_view(client, run_id, known=known)
-    view = replace(view, record=replace(view.record, tags={**view.record.tags, **(now or {})}))
+    if sentences := missing():
+        raise MissingPackageError(sentences)
     with TemporaryDirectory(prefix="mltune-") as folder:
         write_files(view, Path(folder), warnings)
-        client.log_artifacts(run_id, folder, FOLDER)
+        client.log_artifacts(view.record.run_id, folder, FOLDER)
 
 
 def write_files(view: View, folder: Path, warnings: Sequence[str] | None = None) -> None:
     """Write ``report.html``, ``leaderboard.csv`` and, if a trial completed, ``history.png`` to a folder."""
+    from mltune.report._charts import charts
+    from mltune.report._page import page
+    from mltune.report._picture import history_png
+
     leaderboard(view).to_csv(folder / "leaderboard.csv", index=False)
     html = page(view, charts(view), view.warnings if warnings is None else warnings, _facts(view))
     (folder / "report.html").write_text(html, encoding="utf-8", errors="backslashreplace")

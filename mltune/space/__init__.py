@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from mltune.space.parameters import Categorical, Float, Int, Parameter, Params, Value, identical
-from mltune.space.space import NAME_RULE, SearchSpace, is_name
+from mltune.params import NAME_RULE, Params, Value, identical, is_name
+from mltune.space.categorical import Categorical
+from mltune.space.parameter import Parameter
+from mltune.space.ranges import Float, Int
+from mltune.space.space import SearchSpace
 
 __all__ = [
     "NAME_RULE",

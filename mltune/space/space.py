@@ -7,31 +7,24 @@ from __future__ import annotations
 
 import itertools
 import random
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from graphlib import CycleError, TopologicalSorter
-from posixpath import normpath
 from typing import Any
 
 from mltune.errors import SpaceError, nearest
-from mltune.space.parameters import KINDS, Categorical, Float, Int, Parameter, Params, Value, identical
+from mltune.params import NAME_RULE, Params, Value, identical, is_name
+from mltune.space.categorical import Categorical
+from mltune.space.parameter import Parameter
+from mltune.space.ranges import Float, Int
 
-__all__ = ["Categorical", "Float", "Int", "Parameter", "Params", "SearchSpace", "Value", "identical"]
-
-_NAME = re.compile(r"[\w][\w.\-:/ ]*")
-_MAX_NAME = 250  # MLflow's limit for a param key
 _MAX_GRID = 100_000
 
-
-NAME_RULE = (
-    f"at most {_MAX_NAME} letters, digits and _ - . : / or space, and a plain path where it has a / (MLflow's rule)"
-)
-
-
-def is_name(name: object) -> bool:
-    """Return whether MLflow accepts ``name`` as the name of a param or metric."""
-    return isinstance(name, str) and bool(_NAME.fullmatch(name)) and len(name) <= _MAX_NAME and normpath(name) == name
+_KINDS: Mapping[str, type[Float] | type[Int] | type[Categorical]] = {
+    "categorical": Categorical,
+    "float": Float,
+    "int": Int,
+}
 
 
 class SearchSpace(Mapping[str, Parameter]):
@@ -166,10 +159,10 @@ def _from_dict(given: Any) -> Parameter:
     if not isinstance(given, Mapping):
         raise SpaceError(f"must be a mapping such as {{type: float, low: 0, high: 1}}, but got {given!r}")
     kind = str(given.get("type"))
-    if kind not in KINDS:
-        got = "it is missing" if "type" not in given else f"got {kind!r}; {nearest(kind, KINDS)}"
-        raise SpaceError(f"`type` must be one of {', '.join(KINDS)}, but {got}")
-    cls = KINDS[kind]
+    if kind not in _KINDS:
+        got = "it is missing" if "type" not in given else f"got {kind!r}; {nearest(kind, _KINDS)}"
+        raise SpaceError(f"`type` must be one of {', '.join(_KINDS)}, but {got}")
+    cls = _KINDS[kind]
     known = [f.name for f in fields(cls)]
     required = ["choices"] if cls is Categorical else ["low", "high"]
     arguments = {str(key): value for key, value in given.items() if key != "type"}

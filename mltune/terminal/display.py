@@ -12,13 +12,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from mltune.driver.events import Callback
 from mltune.driver.lines import Lines
-from mltune.driver.state import StudyState
 from mltune.text import format_params, format_seconds
 from mltune.trial import FrozenTrial, TrialState
 
 if TYPE_CHECKING:
+    from mltune.driver.events import Callback
+    from mltune.driver.state import StudyState
     from mltune.study import Study
 
 

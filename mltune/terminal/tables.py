@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Group
-from rich.table import Table
+from rich.table import Column, Table
 
 from mltune.text import format_params, format_states
 from mltune.trial import FrozenTrial, TrialState, is_finite
@@ -92,16 +92,23 @@ def list_data(studies: Iterable[StudySummary]) -> list[dict[str, Any]]:
 
 
 def engine_table(engines: Iterable[EngineInfo]) -> Table:
-    """Return a table of what each engine offers, with a remedy if it is not installed."""
-    table = Table("engine", "algorithms", "schedulers", "installed", box=box.SIMPLE)
+    """Return a table of what each engine offers, with remedies for what is missing."""
+    installed = Column("installed", overflow="fold")  # a command must not be cut short
+    table = Table("engine", "algorithms", "schedulers", installed, box=box.SIMPLE)
     for engine in engines:
         table.add_row(
             engine.name,
             ", ".join(engine.algorithms),
             ", ".join(engine.schedulers),
-            "yes" if engine.installed else engine.remedy,
+            _format_installed(engine),
         )
     return table
+
+
+def _format_installed(engine: EngineInfo) -> str:
+    if not engine.installed:
+        return engine.remedy
+    return f"yes, but {engine.remedy}" if engine.remedy else "yes"
 
 
 def _format_state(state: str, *, is_driven: bool) -> str:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
-from mltune.engines import Engine
 from mltune.messages import Decision
-from mltune.space import Params
 from mltune.trial import FrozenTrial, Reason, TrialState, is_finite
+
+if TYPE_CHECKING:
+    from mltune.engines import Engine
+    from mltune.params import Params
 
 
 @dataclass(frozen=True)

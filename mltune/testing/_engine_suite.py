@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
 from mltune.engines import FINITE, Engine, check_search, get_engine
 from mltune.goal import Goal
 from mltune.search import Observation, SearchProblem, Spec
-from mltune.space import Params, SearchSpace
 from mltune.testing._driver import MemoryDriver, Outcome
 from mltune.testing._examples import Objective, one_by_one, plain_space
 from mltune.testing._gaps import Gaps
 from mltune.trial import Direction, FrozenTrial
+
+if TYPE_CHECKING:
+    from mltune.space import Params, SearchSpace
 
 N_TRIALS = 16  # more than the start-up trials of most algorithms
 

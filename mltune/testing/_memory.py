@@ -6,6 +6,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from mltune.execution import Executor, ExecutorOptions, Limits
 from mltune.messages import (
@@ -24,7 +25,9 @@ from mltune.messages import (
     TimedOut,
     WorkerConfig,
 )
-from mltune.trial import FrozenTrial
+
+if TYPE_CHECKING:
+    from mltune.trial import FrozenTrial
 
 
 @dataclass

@@ -39,7 +39,7 @@ class Store:
         return {"MLFLOW_TRACKING_URI": self.uri, "MLFLOW_REGISTRY_URI": self.registry_uri} | _QUIET
 
 
-_QUIET = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
+_QUIET = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 _CALL_TIMEOUT = "30"  # seconds
 
 
@@ -57,7 +57,7 @@ def quiet() -> Iterator[None]:
 
     database.addFilter(without_traceback)
     try:
-        with environment(_QUIET | {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}):
+        with environment(_QUIET):
             yield
     finally:
         database.removeFilter(without_traceback)

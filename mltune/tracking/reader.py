@@ -21,7 +21,7 @@ from mltune.errors import RequestError
 from mltune.goal import Goal
 from mltune.retry import is_transient
 from mltune.tracking.lease import Lease
-from mltune.tracking.tags import ALL_STEPS, own_tags, read_goal
+from mltune.tracking.tags import ALL_STEPS, own_tags
 from mltune.trial import DURATION, FrozenTrial, Reason, TrialState
 
 _PAGE = 5000
@@ -59,7 +59,7 @@ class StudyRecord:
     @property
     def goal(self) -> Goal:
         """The metric that decides, and which of its values are better."""
-        return read_goal(self.tags)
+        return Goal.from_tags(self.tags)
 
     @property
     def best_trial(self) -> FrozenTrial | None:
@@ -145,10 +145,22 @@ def read_study_file(client: MlflowClient, run_id: str) -> str:
             ) from cause(error)
 
 
-def read_reports(client: MlflowClient, record: StudyRecord, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Return trials of a study with their ``reports``; this takes one call for each trial that has reports."""
+def read_reports(
+    client: MlflowClient, record: StudyRecord, trials: Sequence[FrozenTrial], known: Iterable[FrozenTrial] = ()
+) -> list[FrozenTrial]:
+    """Return trials of a study with their ``reports``; this takes one call for each trial that has reports.
+
+    Args:
+        client: A client of the store.
+        record: The study.
+        trials: Some of its trials.
+        known: Trials with their reports, which need not be read.
+    """
+    reports = {trial.run_id: trial.reports for trial in known}
 
     def with_reports(trial: FrozenTrial) -> FrozenTrial:
+        if trial.run_id in reports:
+            return replace(trial, reports=reports[trial.run_id])
         run_id = str(trial.run_id)
         if run_id not in record.steps:
             return trial

@@ -10,8 +10,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Param, Run
 
 from mltune.errors import RequestError
-from mltune.tracking.delete import remove_models
 from mltune.tracking.lease import Lease
+from mltune.tracking.models import remove_models
 from mltune.tracking.other_runs import close_children, discard, duplicates
 from mltune.tracking.reader import StudyRecord, parent_run, to_record, trial_runs
 from mltune.tracking.tags import STATUS, own_tags, to_tags

@@ -9,8 +9,9 @@ from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from mltune.errors import RequestError
 from mltune.goal import Goal
-from mltune.tracking.tags import goal_tags, prefixed, read_goal, without_prefix
+from mltune.tracking.tags import prefixed, without_prefix
 from mltune.trial import FrozenTrial, is_finite
 
 ALIAS = "champion"
@@ -65,6 +66,20 @@ def find_model(client: MlflowClient, run_id: str) -> str | None:
     return next((str(model.model_id) for model in models if model.model_id in model_ids), None)
 
 
+def model_of(client: MlflowClient, best: FrozenTrial) -> str:
+    """Return the id of the last model that the best trial logged.
+
+    Raises:
+        RequestError: It logged none.
+    """
+    model_id = best.model_id or find_model(client, str(best.run_id))
+    if model_id is None:
+        raise RequestError(
+            f"the best trial must have logged a model, but trial {best.number} has none: call trial.log_model in it"
+        )
+    return model_id
+
+
 def add_version(
     client: MlflowClient, name: str, trial: FrozenTrial, model_id: str, *, study: str, goal: Goal
 ) -> ModelVersion:
@@ -84,7 +99,7 @@ def add_version(
         "trial": str(trial.run_id),
         "number": str(trial.number),
         "value": repr(trial.value),
-        **goal_tags(goal),
+        **goal.to_tags(),
     }
     source = f"models:/{model_id}"
     return _version_of(client, name, source, str(trial.run_id)) or client.create_model_version(
@@ -107,7 +122,7 @@ def promote(client: MlflowClient, version: ModelVersion, fault: str | None = Non
         return Registration(name, number, fault=fault)
     if "mltune.fault" in version.tags:
         client.delete_model_version_tag(name, number, "mltune.fault")
-    champion, goal = _champion(client, name), read_goal(without_prefix(version.tags))
+    champion, goal = _champion(client, name), Goal.from_tags(without_prefix(version.tags))
     value = float(version.tags["mltune.value"])
     if champion is not None:
         champion_value = _comparable_value(champion, goal)
@@ -140,7 +155,7 @@ def _champion(client: MlflowClient, name: str) -> ModelVersion | None:
 def _comparable_value(version: ModelVersion, goal: Goal) -> float | None:
     """Return a version's recorded value, or None if it is unusable or of another goal."""
     tags = without_prefix(version.tags)
-    if not goal_tags(goal).items() <= tags.items():
+    if not goal.to_tags().items() <= tags.items():
         return None
     try:
         value = float(tags["value"])

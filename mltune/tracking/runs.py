@@ -23,7 +23,7 @@ from mltune._util.redaction import redact
 from mltune._util.timing import TIMING, Stopwatch, Timing
 from mltune.messages import Event, RunClosed, RunOpened
 from mltune.retry import LeaseLostError, StoreError
-from mltune.tracking import delete
+from mltune.tracking import models
 from mltune.tracking.cost import TrackingCost
 from mltune.tracking.entries import Entries
 from mltune.tracking.lease import HELD, Lease
@@ -210,7 +210,7 @@ class Tracker:
 
         def remove() -> None:
             if not self._writer.failed:  # if it failed, the better trial may not be written
-                delete.remove_models(self._client, self.experiment_id, str(trial.run_id))
+                models.remove_models(self._client, self.experiment_id, str(trial.run_id))
 
         if self._keep_models is Models.BEST and trial.run_id is not None:
             self._writer.put(remove)

@@ -55,7 +55,7 @@ class Writer:
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._failure: StoreError | None = None
         self._hurry = threading.Event()
-        self._renew: Callable[[], None] | None = None
+        self._renew: Callable[[], object] | None = None
         self._every = renew_every
         self._renewed = time.monotonic()
         self._thread = threading.Thread(target=self._work, name="mltune-writer", daemon=True)
@@ -66,7 +66,7 @@ class Writer:
         """Whether a call was dropped, so that later calls cannot rely on earlier ones."""
         return self._failure is not None
 
-    def keep(self, renew: Callable[[], None]) -> None:
+    def keep(self, renew: Callable[[], object]) -> None:
         """Call ``renew`` every ``renew_every`` seconds from now on, before any other call that is due."""
         self._renew, self._renewed = renew, time.monotonic()
 

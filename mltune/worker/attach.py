@@ -61,7 +61,7 @@ def _enter(run_id: str, experiment_id: str) -> Callable[[], None]:
     try:
         from mlflow.tracking.fluent import _active_run_stack
 
-        stack: list[Any] = _active_run_stack.get()  # type: ignore[no-untyped-call]
+        stack: list[Any] = _active_run_stack.get()
         depth = len(stack)
         stack.append(_active_run(run_id, experiment_id))
     except (ImportError, AttributeError, TypeError):
@@ -80,7 +80,7 @@ def _active_run(run_id: str, experiment_id: str) -> mlflow.ActiveRun:
         end_time=None,
         lifecycle_stage=LifecycleStage.ACTIVE,
     )
-    return mlflow.ActiveRun(Run(info, RunData()))  # type: ignore[no-untyped-call]
+    return mlflow.ActiveRun(Run(info, RunData()))
 
 
 def _reset(experiment_id: str) -> None:

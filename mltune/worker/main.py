@@ -13,17 +13,19 @@ import importlib
 import os
 import queue
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from mltune._util.processes import open_pidfd
 from mltune.errors import ObjectiveError
-from mltune.messages import Decision, Reported, Task, WorkerConfig
 from mltune.worker.supervisor import fork_worker
 
 if TYPE_CHECKING:
+    from mltune.messages import Decision, Reported, Task, WorkerConfig
     from mltune.worker.runner import Runner
 
 _EXIT_GRACE = 2.0  # seconds for exit handlers and user threads after the driver has closed the channel
@@ -72,19 +74,32 @@ class _Channel:
 
 
 def main(*numbers: str) -> None:
-    """Serve the driver until it closes the channel, then exit.
+    """Become a worker's supervisor, and in the worker serve the driver; for a worker that is a program of its own.
 
     Args:
-        numbers: The driver's pid, and the file descriptors of the channel and of the file for a crash's traceback.
+        numbers: The driver's pid, and the file descriptors as for :func:`serve`.
     """
-    driver, socket, crash = map(int, numbers)
-    fork_worker(driver, keep=(socket, crash))
-    for fd in (socket, crash):
+    driver, *fds = map(int, numbers)
+    pidfd = open_pidfd(driver)
+    if os.getppid() == driver:
+        serve(*fds, driver=pidfd)
+
+
+def serve(channel: int, crash: int, link: int, *, driver: int | None) -> NoReturn:
+    """Fork the worker from this process, which becomes its supervisor; serve the driver until it closes the channel.
+
+    Args:
+        channel: The file descriptor of the worker's connection to the driver.
+        crash: That of the file for the traceback of a crash.
+        link: That of the supervisor's link to the driver.
+        driver: A pidfd of the driver, or None if the system has none.
+    """
+    for fd in (channel, crash, link):
         os.set_inheritable(fd, False)
+    fork_worker(socket.socket(fileno=link), driver, keep=(channel, crash))
     faulthandler.enable(crash)
-    channel = _Channel(Connection(socket))
     with contextlib.suppress(EOFError, ConnectionError):
-        _serve(channel, crash)
+        _serve(_Channel(Connection(channel)), crash)
     timer = threading.Timer(_EXIT_GRACE, _kill_group)
     timer.daemon = True
     timer.start()

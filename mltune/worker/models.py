@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +23,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature, infer_signature
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+from mltune.plugins import missing_packages
 from mltune.retry import is_transient, patiently
 from mltune.worker.dependencies import find_dependencies, references
 from mltune.worker.remarks import suppressed
@@ -113,7 +115,7 @@ def log_model(
             mlmodel.artifact_path = logged.artifact_location
             (path / "MLmodel").write_text(yaml.dump(mlmodel.to_dict(), Dumper=_Dumper, default_flow_style=False))
             files = get_artifact_repository(logged.artifact_location, tracking_uri=client.tracking_uri)
-            patiently(lambda: files.log_artifacts(str(path)), patience)  # type: ignore[no-untyped-call]
+            patiently(lambda: files.log_artifacts(str(path)), patience)
             patiently(lambda: _link(client, run_id, model_id), patience)
         return Logged(model_id, sum(file.stat().st_size for file in path.rglob("*") if file.is_file()))
 
@@ -209,7 +211,10 @@ def _save(flavor: ModuleType, model: Any, path: Path, **options: Any) -> None:
 
 
 def _types_to_trust(model: Any) -> list[str] | None:
-    """Return the types that skops must trust, or None if skops cannot save the model or must not load it."""
+    """Return the types that skops must trust, or None if it is missing, cannot save the model or must not load it."""
+    if missing := missing_packages("saving a scikit-learn model without pickle", ["skops"]):
+        warnings.warn(missing[0], stacklevel=2)
+        return None
     import skops.io
 
     try:

@@ -2,28 +2,36 @@
 
 It is a process of its own because neither of them can do this: the driver may be killed, and the worker may hold its
 GIL forever. Only an ancestor that adopts orphans can find processes that moved to sessions of their own.
+
+Supervisor and driver share a link, a pair of stream sockets. The supervisor sends its pid when it starts, with a
+pidfd if the system has them, and the worker's exit code when all has ended. The driver sends nothing: it closes its
+side to have the worker ended.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import resource
-import select
 import signal
+import socket
+import struct
 from collections.abc import Collection
-from typing import NoReturn
+from multiprocessing.connection import wait
 
-from mltune._util.processes import ROUNDS, adopt_orphans, die_with, kill_descendants
+from mltune._util.processes import ROUNDS, adopt_orphans, die_with, kill_descendants, open_pidfd
 
-_LOOK_AROUND = 0.5  # seconds between checks that the driver is alive
+NUMBER = struct.Struct("=i")
+"""What a supervisor sends: first its pid, then the worker's exit code, or minus the signal that killed it."""
+
+_POLL = 0.5  # seconds between checks that the driver is alive, on systems without pidfds
 
 
-def fork_worker(driver: int, *, keep: Collection[int]) -> None:
-    """Fork the worker and return in it; this process becomes its supervisor, and exits or dies as the worker does.
+def fork_worker(link: socket.socket, driver: int | None, *, keep: Collection[int]) -> None:
+    """Fork the worker and return in it; this process becomes its supervisor, and exits after it.
 
     Args:
-        driver: The pid of the parent. If it changes, the driver is gone; SIGTERM ends the worker, too.
+        link: The link to the driver, closed in the worker.
+        driver: A pidfd of the driver, or None if the system has none; then the parent's end is taken as the driver's.
         keep: File descriptors that only the worker keeps open.
     """
     supervisor = os.getpid()
@@ -38,29 +46,45 @@ def fork_worker(driver: int, *, keep: Collection[int]) -> None:
     if worker != 0:
         for fd in keep:
             os.close(fd)
-        _die(_supervise(worker, driver, woken))
+        _supervise(worker, link, driver, woken)
+        os._exit(0)
     os.setsid()
     die_with(supervisor)
     signal.set_wakeup_fd(-1)
     for signum in (signal.SIGTERM, signal.SIGCHLD):
         signal.signal(signum, signal.SIG_DFL)
-    for fd in (woken, waker):
+    link.close()
+    for fd in (woken, waker) if driver is None else (woken, waker, driver):
         os.close(fd)
 
 
-def _supervise(worker: int, driver: int, woken: int) -> int:
-    """Wait until the worker or the driver ends, kill what is left, and return the worker's wait status."""
+def _supervise(worker: int, link: socket.socket, driver: int | None, woken: int) -> None:
+    """Wait until the worker or the driver ends, kill what is left, and send how the worker ended."""
+    parent = os.getppid()
+    gone = [link.fileno(), *([] if driver is None else [driver])]
     statuses: dict[int, int] = {}
-    signals = b""
-    while worker not in statuses and os.getppid() == driver and signal.SIGTERM not in signals:
-        readable, _, _ = select.select([woken], [], [], _LOOK_AROUND)
-        signals = os.read(woken, 4096) if readable else b""
+    with contextlib.suppress(OSError):  # the driver is gone
+        _introduce(link)
+    while worker not in statuses and (driver is not None or os.getppid() == parent):
+        readable = wait([woken, *gone], _POLL if driver is None else None)
+        signals = os.read(woken, 4096) if woken in readable else b""
+        if signal.SIGTERM in signals or any(fd in readable for fd in gone):
+            break
         _reap(statuses)
     for _ in range(ROUNDS):
         if not _reap(statuses):
             break
         kill_descendants()
-    return statuses.get(worker, signal.SIGKILL)
+    code = os.waitstatus_to_exitcode(statuses.get(worker, signal.SIGKILL))
+    with contextlib.suppress(OSError):
+        link.send(NUMBER.pack(code))
+
+
+def _introduce(link: socket.socket) -> None:
+    pidfd = open_pidfd(os.getpid())
+    socket.send_fds(link, [NUMBER.pack(os.getpid())], [] if pidfd is None else [pidfd])
+    if pidfd is not None:
+        os.close(pidfd)
 
 
 def _reap(statuses: dict[int, int]) -> bool:
@@ -71,14 +95,3 @@ def _reap(statuses: dict[int, int]) -> bool:
     except ChildProcessError:
         return False
     return True
-
-
-def _die(status: int) -> NoReturn:
-    """Exit with the worker's status, or be killed by the same signal."""
-    code = os.waitstatus_to_exitcode(status)
-    if code < 0:
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        with contextlib.suppress(OSError):  # SIGKILL's handler cannot be set
-            signal.signal(-code, signal.SIG_DFL)
-        os.kill(os.getpid(), -code)
-    os._exit(code if code >= 0 else 128 - code)

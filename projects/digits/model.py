@@ -22,4 +22,5 @@ class DigitNet(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Run the network."""
-        return self.layers(pixels / 16)
+        logits: Tensor = self.layers(pixels / 16)
+        return logits

@@ -59,7 +59,8 @@ class PriceNet(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Run the network."""
-        return self.layers(features)
+        prices: Tensor = self.layers(features)
+        return prices
 
 
 class HousePriceModel(PythonModel):

@@ -60,7 +60,7 @@ def test_a_quiet_study_is_logged(client: MlflowClient, log: Caplog, capfd: pytes
 
 
 def test_a_choice_is_a_note_and_a_retry_a_warning(client: MlflowClient, log: Caplog) -> None:
-    failed = []
+    failed: list[int] = []
 
     def objective(trial: mltune.Trial) -> float:
         if not failed:

@@ -349,7 +349,7 @@ def test_an_attempt_whose_run_is_not_there_yet_is_dropped(lag: int) -> None:
 
 
 def test_after_the_timeout_and_its_grace_trials_are_interrupted() -> None:
-    keys = {"n_trials": None, "timeout": 0.05, "grace_period": 0.05}
+    keys: dict[str, Any] = {"n_trials": None, "timeout": 0.05, "grace_period": 0.05}
     study = Study(lambda task, attempt: FINE if task.number == 0 else NEVER, **keys)
     study.run()
     states = [run.trial.state for run in study.tracker.runs.values()]

@@ -19,7 +19,7 @@ from mltune._util.timing import Timing
 from mltune.cli import main
 from mltune.driver.refresher import Refresher
 from mltune.report._timeline import lanes
-from mltune.report.view import read_view
+from mltune.report.read import read_view
 from mltune.tracking.reader import read_study
 from tests.drivers import wait_for
 from tests.recorded import SPACE
@@ -259,6 +259,12 @@ def test_names_are_no_markup(client: MlflowClient) -> None:
     assert "study &lt;script&gt;alert(1)" in html
 
 
+def busy_after(refresher: Refresher, study: str) -> bool:
+    """Let the refresher attend to the study, and return whether it then makes a report."""
+    refresher.tick(study)
+    return refresher.busy
+
+
 @pytest.mark.processes
 @pytest.mark.recorded("finished")
 def test_a_report_is_refreshed_so_seldom_that_it_costs_a_hundredth(
@@ -274,7 +280,7 @@ def test_a_report_is_refreshed_so_seldom_that_it_costs_a_hundredth(
     eager.tick(study)
     assert eager.busy
     wait_for(html.exists, 240)
-    wait_for(lambda: (eager.tick(study), not eager.busy)[1], 240)
+    wait_for(lambda: not busy_after(eager, study), 240)
     eager.tick(study)
     wait_for(lambda: eager.busy, 60)
     eager.cancel()
@@ -310,8 +316,8 @@ def test_the_next_refresh_waits_for_as_long_as_the_last_one_allows(
     began = time.monotonic()
     refresher.tick(study)
     assert refresher.busy
-    wait_for(lambda: (refresher.tick(study), not refresher.busy)[1], 240)
+    wait_for(lambda: not busy_after(refresher, study), 240)
     ended = time.monotonic()
-    wait_for(lambda: (refresher.tick(study), refresher.busy)[1], 600)
+    wait_for(lambda: busy_after(refresher, study), 600)
     assert time.monotonic() - ended >= 1.9 * (ended - began)
     refresher.cancel()

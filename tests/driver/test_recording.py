@@ -36,8 +36,13 @@ class Recorded:
 
     def open(self, trial: FrozenTrial, first: str | None = None) -> FrozenTrial:
         """Start an attempt, and return it with its run."""
+
+        def came() -> bool:
+            self.events += self.tracker.events()
+            return bool(self.events)
+
         self.tracker.start_trial(trial, first)
-        wait_for(lambda: bool(self.events.extend(self.tracker.events()) or self.events))
+        wait_for(came)
         (event,) = self.events
         assert isinstance(event, RunOpened)
         assert (event.number, event.attempt) == (trial.number, trial.attempt)

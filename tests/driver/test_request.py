@@ -10,6 +10,7 @@ import yaml
 
 from mltune.config import validate
 from mltune.driver.request import Resolved, resolve
+from mltune.engines import Engine
 from mltune.engines._registry import ENGINES
 from mltune.errors import MissingPackageError, RequestError
 from mltune.execution.inline import InlineExecutor
@@ -85,7 +86,12 @@ def test_engine_ray_implies_executor_ray() -> None:
 def test_the_engine_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
     names: list[str] = []
     get = ENGINES.get
-    monkeypatch.setattr(ENGINES, "get", lambda name: names.append(name) or get(name))
+
+    def counted(name: str) -> type[Engine]:
+        names.append(name)
+        return get(name)
+
+    monkeypatch.setattr(ENGINES, "get", counted)
     ask()
     assert names == ["optuna"]
 
@@ -117,8 +123,8 @@ def test_where_packages_are_all_that_is_missing(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(MissingPackageError) as caught:
         ask(executor="ray", algorithm="gp")
     assert caught.value.faults == (
-        "algorithm gp needs torch: pip install torch",
-        "executor 'ray' needs ray: pip install \"ray[tune]\"",
+        "algorithm gp needs torch: pip install 'mlflow-mltune[torch]'",
+        "executor 'ray' needs ray: pip install 'mlflow-mltune[ray]'",
     )
     assert not isinstance(
         _raised(engine="ray", n_jobs=1, keep_models="none", registered_model_name="best"), MissingPackageError

@@ -186,7 +186,7 @@ def test_a_renewal_that_was_under_way_does_not_undo_a_steal(client: MlflowClient
     client.set_tag(study, "mltune.lease", theirs)
     under_way = [theirs]
 
-    class Stealing(MlflowClient):  # type: ignore[misc]
+    class Stealing(MlflowClient):
         """A store that hears of the renewal just after the steal."""
 
         def log_batch(self, *arguments: Any, **options: Any) -> None:

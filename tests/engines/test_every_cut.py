@@ -36,8 +36,11 @@ Told = list[tuple[int, Params, TrialState, float | None, dict[int, float]]]
 
 def train(params: Params) -> Outcome:
     """A level by the point, and a curve of nine steps that falls to it."""
-    level = abs(math.log(params["rate"]) + 3) + (params["kind"] == "b")
-    return Outcome(level + params["depth"] / 10, tuple(level + params["depth"] / step for step in range(1, 10)))
+    rate, depth = params["rate"], params["depth"]
+    assert isinstance(rate, float)
+    assert isinstance(depth, int)
+    level = abs(math.log(rate) + 3) + (params["kind"] == "b")
+    return Outcome(level + depth / 10, tuple(level + depth / step for step in range(1, 10)))
 
 
 def engine(case: str) -> Engine:

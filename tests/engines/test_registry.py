@@ -104,21 +104,31 @@ def test_two_providers_of_a_name_are_refused(plugins: list[EntryPoint]) -> None:
 def test_a_missing_engine_package_comes_with_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.setattr(ENGINES, "own", {"ray": "ray:Engine"})
-    with pytest.raises(MissingPackageError, match=r"""^engine 'ray' needs ray: pip install "ray\[tune\]"$"""):
+    with pytest.raises(MissingPackageError, match=r"^engine 'ray' needs ray: pip install 'mlflow-mltune\[ray\]'$"):
         create_engine("ray", search(), 5)
 
 
 def test_a_missing_algorithm_package_comes_with_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mltune.plugins.importable", lambda package: package != "torch")
-    with pytest.raises(MissingPackageError, match=r"^algorithm gp needs torch: pip install torch$"):
+    with pytest.raises(MissingPackageError, match=r"^algorithm gp needs torch: pip install 'mlflow-mltune\[torch\]'$"):
         create_engine("optuna", search("gp"), 5)
-    assert faults("optuna", search("gp", "aha"))[1:] == ["algorithm gp needs torch: pip install torch"]
+    assert faults("optuna", search("gp", "aha"))[1:] == ["algorithm gp needs torch: pip install 'mlflow-mltune[torch]'"]
 
 
 def test_a_plugin_that_needs_a_package(plugins: list[EntryPoint]) -> None:
     plugins += [plugin("hungry", f"{HERE}:Hungry"), plugin("lost", "no_such_module:Engine")]
     assert faults("hungry", search()) == ["engine 'hungry' needs no_such_package: pip install no_such_package"]
     assert faults("lost", search()) == ["engine 'lost' needs no_such_module: pip install no_such_module"]
+
+
+def test_a_plugin_that_explains_why_it_cannot_be_imported(
+    plugins: list[EntryPoint], tmp_path: Path, monkeypatch: Any
+) -> None:
+    code = "try:\n    import no_such_module.part\nexcept ImportError as error:\n    raise ImportError('oh') from error"
+    (tmp_path / "explaining_plugin.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    plugins.append(plugin("explaining", "explaining_plugin:Engine"))
+    assert faults("explaining", search()) == ["engine 'explaining' needs no_such_module: pip install no_such_module"]
 
 
 def test_a_broken_plugin_is_one_sentence(plugins: list[EntryPoint], tmp_path: Path, monkeypatch: Any) -> None:
@@ -233,7 +243,7 @@ def test_the_list_shows_what_is_there_and_what_is_wrong(
     assert (optuna.provider, optuna.installed) == ("mltune", True)
     assert optuna.algorithms == ("cmaes", "gp", "grid", "manual", "qmc", "random", "tpe")
     assert optuna.schedulers == ("asha", "hyperband", "median", "none")
-    assert optuna.remedy == "algorithm gp needs torch: pip install torch"
+    assert optuna.remedy == "algorithm gp needs torch: pip install 'mlflow-mltune[torch]'"
     assert (good.name, good.installed, good.schedulers) == ("good", True, ("none",))
     assert (hungry.name, hungry.installed) == ("hungry", False)
     assert (twice.installed, "must have one provider" in twice.remedy) == (False, True)

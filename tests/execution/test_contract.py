@@ -14,8 +14,3 @@ class TestLocal(ExecutorContract):
 
 class TestInline(ExecutorContract):
     executor = "inline"
-
-
-@pytest.mark.alone
-class TestRay(ExecutorContract):
-    executor = "ray"

@@ -164,7 +164,13 @@ while True:
 
 
 @pytest.mark.alone
-def test_nothing_survives_a_killed_driver(drivers: Drivers, tmp_path: Path) -> None:
+@pytest.mark.parametrize("forked", [True, False], ids=["forked", "without pidfds"])
+def test_nothing_survives_a_killed_driver(
+    forked: bool, drivers: Drivers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not forked:
+        (tmp_path / "sitecustomize.py").write_text("import os; del os.pidfd_open")
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     folders = [tmp_path / str(number) for number in range(3)]
     driver = drivers.start(DRIVER.replace("ROOT", repr(str(ROOT))))
     wait_for(lambda: all((folder / "worker.pid").exists() for folder in folders))

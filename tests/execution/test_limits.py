@@ -98,7 +98,7 @@ def test_a_trial_that_takes_too_much_memory_is_ended(limited: LocalExecutor, tmp
     def objective(trial: Trial) -> float:
         if trial.params["bomb"]:
             start_strays(tmp_path)
-        hoard = []
+        hoard: list[bytearray] = []
         while trial.params["bomb"] and len(hoard) < 100:
             hoard.append(bytearray(10 * MIB))
             time.sleep(0.02)

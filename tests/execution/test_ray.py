@@ -16,10 +16,10 @@ import psutil
 import pytest
 
 from mltune import Trial
-from mltune.errors import ObjectiveError, RequestError
+from mltune.errors import RequestError
 from mltune.execution import Executor, ExecutorOptions, check_executor
 from mltune.execution.ray.executor import RayExecutor
-from mltune.messages import Decision, Died, Ended, Raised, Reported, Returned, Task, WorkerConfig
+from mltune.messages import Ended, Returned, Task, WorkerConfig
 from mltune.objective import ObjectiveRef
 
 pytestmark = pytest.mark.alone
@@ -52,20 +52,8 @@ def objective(trial: Trial) -> Any:
     match trial.params.get("what"):
         case "pid":
             return os.getpid()
-        case "raise":
-            raise ValueError("a bad day")
-        case "exit":
-            os._exit(3)
         case "sleep":
             time.sleep(1.0)
-        case "meet":
-            folder = Path(trial.params["folder"])
-            (folder / str(trial.number)).touch()
-            while len(list(folder.iterdir())) < 2:
-                time.sleep(0.01)
-        case "report":
-            trial.report(5.0, step=0)
-            trial.report({"value": 6.0, "other": 1.0}, step=2)
         case "environment":
             return int(os.environ["OMP_NUM_THREADS"])
     return 1.0
@@ -96,35 +84,6 @@ def test_actors_are_reused(executor: RayExecutor) -> None:
     assert float(os.getpid()) not in pids
 
 
-def test_two_trials_run_at_once(executor: RayExecutor, tmp_path: Path) -> None:
-    meeting = [task(number, what="meet", folder=str(tmp_path)) for number in (20, 21)]
-    assert run(executor, *meeting) == {20: Returned({"value": 1.0}), 21: Returned({"value": 1.0})}
-
-
-@pytest.mark.parametrize("stop", [False, True])
-def test_reports_are_answered(stop: bool, executor: RayExecutor) -> None:
-    executor.submit(task(4, what="report"))
-    reports = []
-    while isinstance(message := executor.next(), Reported):
-        reports.append((message.step, message.metrics))
-        executor.answer(4, Decision.STOP if stop else Decision.CONTINUE)
-    assert reports == [(0, {"value": 5.0}), (2, {"value": 6.0, "other": 1.0})][: 1 if stop else 2]
-    assert (type(message.outcome) is Returned) is not stop
-
-
-def test_what_user_code_raises_is_an_outcome(executor: RayExecutor) -> None:
-    outcome = run(executor, task(5, what="raise"))[5]
-    assert isinstance(outcome, Raised)
-    assert outcome.traceback.rstrip().endswith("ValueError: a bad day")
-    assert "site-packages" not in outcome.traceback
-
-
-def test_a_worker_dies_alone(executor: RayExecutor) -> None:
-    outcomes = run(executor, task(6, what="exit"), task(7, what="sleep"))
-    assert outcomes == {6: Died("the worker exited with status 3"), 7: Returned({"value": 1.0})}
-    assert run(executor, task(8)) == {8: Returned({"value": 1.0})}
-
-
 def test_each_trial_has_its_share_of_the_cores(executor: RayExecutor) -> None:
     threads = run(executor, task(9, what="environment"))[9].metrics["value"]
     assert threads == max(1, (os.cpu_count() or 1) // 2) or "OMP_NUM_THREADS" in os.environ
@@ -153,21 +112,11 @@ def test_a_cluster_is_joined_by_its_address_and_left_running(joined_ray: None) -
     finally:
         made.close()
     assert not ray.is_initialized()
-    ray.init(os.environ["RAY_ADDRESS"], log_to_driver=False, logging_level="ERROR")
+    ray.init(os.environ["RAY_ADDRESS"], log_to_driver=False, logging_level=logging.ERROR)
     try:
         assert [node for node in ray.nodes() if node["Alive"]]
     finally:
         ray.shutdown()
-
-
-def test_an_objective_that_cannot_be_imported(tmp_path: Path, users_ray: None) -> None:
-    (tmp_path / "broken_on_ray.py").write_text("import nothing_like_this")
-    made = RayExecutor(ExecutorOptions(n_jobs=1))
-    try:
-        with pytest.raises(ObjectiveError, match="No module named 'nothing_like_this'"):
-            made.start(setup(ObjectiveRef("broken_on_ray", "train", str(tmp_path))))
-    finally:
-        made.close()
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +125,7 @@ def users_ray(executor: RayExecutor) -> Iterator[None]:
     import ray
 
     executor.close()
-    ray.init("local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init("local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     yield
     ray.shutdown()
 
@@ -213,7 +162,7 @@ def look_around(trial: Trial) -> dict[str, float]:
     """What the process has, and the nodes of the Ray that it is in."""
     import ray
 
-    ray.init(log_to_driver=False, logging_level="ERROR")
+    ray.init(log_to_driver=False, logging_level=logging.ERROR)
     names = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
     return {"value": float(len(ray.nodes()))} | {name: float(os.environ[name]) for name in names}
 

@@ -190,7 +190,8 @@ def lose_a_node_and_then_the_cluster(tmp_path: Path) -> None:
 
         cluster.add_node(num_cpus=1)
         folder = stand(5, 6)
-        cluster.head_node.kill_all_processes(check_alive=False, allow_graceful=False, wait=True)
+        head = cluster.head_node
+        head.kill_all_processes(check_alive=False, allow_graceful=False, wait=True)  # type: ignore[attr-defined]
         with pytest.raises(ExecutorLostError, match="the Ray cluster must live as long as the study, but it is lost"):
             heard(executor, 3)
     finally:

@@ -14,6 +14,7 @@ from mlflow.entities import Run
 import mltune
 from mltune.config import load_study_file
 from tests.projects.conftest import ROOT, trials_of
+from tests.store import experiment_named, model_ids
 
 PROJECT = ROOT / "projects" / "house_prices"
 ROWS = pd.read_csv(PROJECT / "data" / "house_prices.csv").drop(columns=["rownames", "price"])[:7]
@@ -37,16 +38,13 @@ def test_both_engines_tell_the_same_story(client: MlflowClient, mlflow_run: Any,
         mlflow_run(
             study="projects/house_prices/study.yaml", engine=engine, algorithm="tpe", n_trials=8, experiment=engine
         )
-        experiment = client.get_experiment_by_name(engine)
-        assert experiment is not None
-        trials = trials_of(client.search_runs([experiment.experiment_id]))
+        trials = trials_of(client.search_runs([experiment_named(client, engine).experiment_id]))
         stories.append([outcome(run) for run in trials])
         complete = [run for run in trials if run.data.tags["mltune.state"] == "COMPLETE"]
         assert complete
         for run in trials:
-            logged = run.outputs.model_outputs if run.outputs else []
-            assert len(logged) == (run in complete)
-        models += [f"models:/{run.outputs.model_outputs[0].model_id}" for run in complete[:2]]
+            assert len(model_ids(run)) == (run in complete)
+        models += [f"models:/{model_ids(run)[0]}" for run in complete[:2]]
     for prices in predict_each_elsewhere(*((model, ROWS) for model in models)):
         assert len(prices) == 7
         assert all(10_000 < price < 300_000 for price in prices)

@@ -14,6 +14,7 @@ from mltune.engines import create_engine
 from mltune.goal import Goal
 from mltune.report import lint
 from mltune.search import SearchProblem, Spec, trial_seed
+from mltune.space import Params
 
 Objective = Callable[[Mapping[str, Any]], float]
 GOAL = Goal("value", Direction.MINIMIZE)
@@ -22,7 +23,8 @@ HEALTHY = SearchSpace({"rate": Float(1e-5, 1.0, log=True), "depth": Int(1, 12), 
 
 def healthy(params: Mapping[str, Any]) -> float:
     rate = (math.log10(params["rate"]) + 2.5) ** 2
-    return rate + 0.15 * (params["depth"] - 6) ** 2 + {"a": 0.0, "b": 1.5, "c": 3.0}[params["kind"]]
+    depth = 0.15 * (params["depth"] - 6) ** 2
+    return float(rate + depth + {"a": 0.0, "b": 1.5, "c": 3.0}[params["kind"]])
 
 
 def studied(
@@ -156,7 +158,7 @@ def test_first_trial_still_best() -> None:
 
 
 def test_initial_point_still_best() -> None:
-    point = {"rate": 10**-2.5, "depth": 6, "kind": "a"}
+    point: Params = {"rate": 10**-2.5, "depth": 6, "kind": "a"}
     first = FrozenTrial(number=0, params=point, seed=0, state=TrialState.COMPLETE, value=healthy(point))
     trials = [first, *studied(healthy, HEALTHY, seed=1)[1:]]
     warning = only(trials, HEALTHY, initial_points=[point])

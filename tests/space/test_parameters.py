@@ -14,8 +14,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mltune.errors import SpaceError
-from mltune.space import Categorical, Float, Int, identical
-from mltune.space.parameters import Parameter
+from mltune.space import Categorical, Float, Int, Parameter, identical
 from tests.strategies import (
     categoricals,
     fractions,

@@ -160,7 +160,7 @@ def test_names_that_mlflow_accepts(name: str) -> None:
     from mlflow.utils.validation import _validate_param
 
     SearchSpace({name: Int(0, 1)})
-    _validate_param(name, "1")  # type: ignore[no-untyped-call]
+    _validate_param(name, "1")
 
 
 def test_unknown_names_in_a_point() -> None:

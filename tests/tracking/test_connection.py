@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 from mltune._util.redaction import redact
 from mltune.errors import StoreUnavailableError
 from mltune.tracking.connection import connect, get_or_create_experiment
+from tests.store import experiment_named, forget_tracking_uri
 
 
 def journal_mode(path: Path) -> str:
@@ -27,7 +28,7 @@ def test_the_default_store_is_mlflows_own(
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    mlflow.set_tracking_uri(None)
+    forget_tracking_uri()
     assert connect().uri == f"sqlite:///{tmp_path}/empty/mlflow.db"
     assert journal_mode(tmp_path / "empty" / "mlflow.db") == "wal"
 
@@ -44,12 +45,12 @@ def test_the_experiment_of_mlflows_settings(client: MlflowClient, monkeypatch: p
     first = get_or_create_experiment(client, "first")
     assert get_or_create_experiment(client, "first") == first
     mlflow.set_experiment("second")
-    assert get_or_create_experiment(client, None) == client.get_experiment_by_name("second").experiment_id
+    assert get_or_create_experiment(client, None) == experiment_named(client, "second").experiment_id
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "first")
-    assert get_or_create_experiment(client, None) == client.get_experiment_by_name("second").experiment_id
+    assert get_or_create_experiment(client, None) == experiment_named(client, "second").experiment_id
     del os.environ["MLFLOW_EXPERIMENT_ID"]  # monkeypatch would put it back, after the fixtures have cleaned up
     assert get_or_create_experiment(client, None) == first
-    assert get_or_create_experiment(client, "third") == client.get_experiment_by_name("third").experiment_id
+    assert get_or_create_experiment(client, "third") == experiment_named(client, "third").experiment_id
 
 
 def test_an_experiment_that_cannot_be_used(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:

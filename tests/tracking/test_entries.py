@@ -75,7 +75,7 @@ def test_what_mlflow_refuses_for_another_reason_is_an_error(client: MlflowClient
 def test_what_is_added_meanwhile_waits_for_the_next_write(client: MlflowClient, run_id: str) -> None:
     entries = Entries()
 
-    class Reporting(MlflowClient):  # type: ignore[misc]
+    class Reporting(MlflowClient):
         """A store so slow that a trial reports again before each call is over."""
 
         def log_batch(self, *arguments: Any, **options: Any) -> None:

@@ -67,7 +67,7 @@ def test_a_model_that_cannot_be_used_gets_no_alias(
     good = tune(LinearRegression().fit([[0.0], [1.0]], [0.0, 1.0]))
     assert good.registration is not None
     assert good.registration.fault is None
-    assert client.get_model_version_by_alias("proven", "champion").version == 1
+    assert int(client.get_model_version_by_alias("proven", "champion").version) == 1
     client.set_model_version_tag("proven", "1", "mltune.value", "99.0")  # the next ones are better
     why = "ValueError: this is another process, password=***"
     for version, model in (("2", models.Elsewhere()), ("3", models.Choosy())):

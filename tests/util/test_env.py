@@ -11,6 +11,7 @@ import pytest
 from mlflow import MlflowClient
 
 from tests.projects.conftest import ROOT, trials_of
+from tests.store import experiment_named
 
 
 @pytest.mark.slow
@@ -30,7 +31,5 @@ def test_both_engines_in_a_fresh_environment(client: MlflowClient, tmp_path: Pat
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        experiment = client.get_experiment_by_name(engine)
-        assert experiment is not None
-        assert len(trials_of(client.search_runs([experiment.experiment_id]))) == 2
+        assert len(trials_of(client.search_runs([experiment_named(client, engine).experiment_id]))) == 2
     assert list((tmp_path / "envs").iterdir())

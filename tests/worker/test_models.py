@@ -32,6 +32,7 @@ from sklearn.utils import all_estimators
 
 from mltune.worker import models
 from mltune.worker.models import log_model
+from tests.store import model_ids
 
 X, Y = make_classification(60, 4, random_state=0)
 FRAME = pd.DataFrame(X, columns=list("abcd"))
@@ -100,7 +101,7 @@ def test_scikit_learn(estimator: Any, log: Any, client: MlflowClient, run_id: st
     run = client.get_run(run_id)
     assert (logged.source_run_id, logged.experiment_id) == (run_id, run.info.experiment_id)
     assert str(logged.status) == "READY"
-    assert [output.model_id for output in run.outputs.model_outputs] == [model_id]
+    assert model_ids(run) == [model_id]
     loaded = mlflow.pyfunc.load_model(f"models:/{model_id}")
     assert loaded.metadata.flavors["sklearn"]["serialization_format"] == "skops"
     assert loaded.metadata.signature.inputs.input_names() == list("abcd")
@@ -136,6 +137,7 @@ class Adder(mlflow.pyfunc.PythonModel):
 SCRIPT = f"""{PYTHON_MODEL}
 import pandas as pd
 from mltune.worker.models import log_model
+from tests.store import model_ids
 example = pd.DataFrame({{{{"a": [1.0]}}}})
 logged = log_model(Adder(3), "m", run_id="{{run_id}}", experiment_id="{{experiment_id}}", input_example=example)
 print(logged.model_id)

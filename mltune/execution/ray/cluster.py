@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray._private.services import canonicalize_bootstrap_address
@@ -22,8 +22,10 @@ from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-d
 from mltune._util.env import environment
 from mltune.errors import RequestError, first_line
 from mltune.execution.ray.reaper import MARK, Reaper
-from mltune.messages import WorkerConfig
 from mltune.objective import ObjectiveRef
+
+if TYPE_CHECKING:
+    from mltune.messages import WorkerConfig
 
 _OBJECT_STORE = 100 * 2**20  # bytes; only tasks and reports pass through it
 _PROBE = 5.0  # seconds for a cluster to accept a connection
@@ -63,11 +65,7 @@ def check_room(resources: Mapping[str, float]) -> None:
         RequestError: No node is large enough.
     """
     names = {"cpu": "CPU", "gpu": "GPU", "memory": "memory"}
-    nodes = [
-        node["Resources"]
-        for node in ray.nodes()  # type: ignore[no-untyped-call]
-        if node["Alive"]
-    ]
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if not any(all(node.get(names[name], 0.0) >= value for name, value in resources.items()) for node in nodes):
         there = {name: max((node.get(key, 0.0) for node in nodes), default=0.0) for name, key in names.items()}
         raise RequestError(

@@ -13,7 +13,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import ray
 from ray import tune
@@ -25,7 +25,9 @@ from mltune.errors import ObjectiveError, RequestError, first_line, nearest
 from mltune.execution._base import Executor, ExecutorLostError, ExecutorOptions, Limits
 from mltune.execution.ray.actors import Broker, Ready, Slot
 from mltune.execution.ray.cluster import check_room, connected, python_path, within
-from mltune.messages import Decision, Message, Task, WorkerConfig
+
+if TYPE_CHECKING:
+    from mltune.messages import Decision, Message, Task, WorkerConfig
 
 _CLOSE_GRACE = 5.0  # seconds for Tuner.fit to notice that its trials are gone
 

@@ -1,86 +1,20 @@
-"""The three parameter types: Float, Int and Categorical. Every range includes both ends."""
+"""The parameter types whose values lie in a range that includes both ends: Float and Int."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from decimal import Decimal
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from mltune.errors import SpaceError
+from mltune.space.parameter import Parameter, When, assign, freeze_when, plain
 
-Value = bool | int | float | str | None
-Params = Mapping[str, Value]
-When = Mapping[str, Sequence[Value]]
-
+if TYPE_CHECKING:
+    from mltune.params import Value
 
 _EXACT = 2**53  # floats represent every integer up to this one
-
-
-def identical(a: Value, b: Value) -> bool:
-    """Return whether two values are equal and of the same type: ``1``, ``1.0``, ``True`` and ``"1"`` all differ."""
-    return type(a) is type(b) and a == b
-
-
-class Parameter:
-    """The common interface of the three parameter types."""
-
-    kind: ClassVar[str]
-    when: When | None
-
-    def contains(self, value: object) -> bool:
-        """Return whether the value is valid without conversion; its type counts."""
-        raise NotImplementedError
-
-    def coerce(self, value: Any) -> Any:
-        """Convert a value to the parameter's type if that loses nothing; otherwise return it as it is."""
-        return _plain(value)
-
-    def from_unit(self, u: float) -> Value:
-        """Return the value at the fraction ``u`` of the range; it is uniform (or log-uniform) if ``u`` is uniform.
-
-        Args:
-            u: From 0 to 1, both included.
-        """
-        raise NotImplementedError
-
-    def to_unit(self, value: Any) -> float:
-        """Return where in the range a valid value is, from 0 to 1: ``from_unit`` returns that value, up to rounding."""
-        raise NotImplementedError
-
-    def format(self) -> str:
-        """Return a description of the valid values, to be used in a sentence."""
-        raise NotImplementedError
-
-    @property
-    def n_values(self) -> int | None:
-        """The number of values, or None if they cannot be listed."""
-        raise NotImplementedError
-
-    def grid(self) -> list[Value] | None:
-        """Return every value in order, or None if they cannot be listed."""
-        raise NotImplementedError
-
-    def at(self, u: float) -> Value:
-        """Return :meth:`from_unit`; its name in the first release, which plugins use."""
-        return self.from_unit(u)
-
-    @property
-    def count(self) -> int | None:
-        """:attr:`n_values`; its name in the first release, which plugins use."""
-        return self.n_values
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data as in a study file, without the arguments that have their default."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
-        data = {name: value for name, value in values.items() if value is not None and value is not False}
-        if self.when:
-            data["when"] = {parent: list(allowed) for parent, allowed in self.when.items()}
-        if "choices" in data:
-            data["choices"] = list(data["choices"])
-        return {"type": self.kind, **data}
 
 
 class _Range(Parameter):
@@ -111,7 +45,7 @@ class _Range(Parameter):
         faults = self._check_numbers() or self._check_range()
         if not isinstance(self.log, bool):
             faults.append(f"`log` must be true or false, but got {self.log!r}")
-        faults += _freeze_when(self)
+        faults += freeze_when(self)
         if faults:
             raise SpaceError(faults)
 
@@ -194,7 +128,7 @@ class Float(_Range):
     def __init__(
         self, low: float, high: float, *, log: bool = False, step: float | None = None, when: When | None = None
     ) -> None:
-        _assign(self, low=low, high=high, log=log, step=step, when=when)
+        assign(self, low=low, high=high, log=log, step=step, when=when)
         self._check()
 
     def contains(self, value: object) -> bool:
@@ -203,7 +137,7 @@ class Float(_Range):
         return self.step is None or self.snap(value) == value
 
     def coerce(self, value: Any) -> Any:
-        value = _plain(value)
+        value = plain(value)
         if type(value) is int and abs(value) <= _EXACT:
             value = float(value)
         if type(value) is not float or not math.isfinite(value):
@@ -270,14 +204,14 @@ class Int(_Range):
     def __init__(
         self, low: int, high: int, *, log: bool = False, step: int | None = None, when: When | None = None
     ) -> None:
-        _assign(self, low=low, high=high, log=log, step=step, when=when)
+        assign(self, low=low, high=high, log=log, step=step, when=when)
         self._check()
 
     def contains(self, value: object) -> bool:
         return type(value) is int and self.low <= value <= self.high and (value - self.low) % (self.step or 1) == 0
 
     def coerce(self, value: Any) -> Any:
-        value = _plain(value)
+        value = plain(value)
         return int(value) if isinstance(value, float) and value.is_integer() else value
 
     def from_unit(self, u: float) -> Value:
@@ -306,114 +240,3 @@ class Int(_Range):
 
     def _on_grid(self, index: int) -> int:
         return self.low + index * (self.step or 1)
-
-
-@dataclass(frozen=True)
-class Categorical(Parameter):
-    """One of several scalars, distinguished by type: ``1``, ``1.0``, ``"1"``, ``True`` and ``None`` all differ.
-
-    Args:
-        choices: Booleans, numbers, strings or None; at least one, without duplicates.
-        when: As for :class:`Float`.
-
-    Raises:
-        SpaceError: An argument is invalid; the error lists all faults.
-    """
-
-    kind: ClassVar[str] = "categorical"
-
-    choices: tuple[Value, ...]
-    when: When | None = None
-
-    def __init__(self, choices: Sequence[Value], *, when: When | None = None) -> None:
-        listed = choices if isinstance(choices, (list, tuple)) else None
-        _assign(self, choices=tuple(_plain(c) for c in listed or ()), when=when)
-        faults = [] if listed is not None else [f"`choices` must be a list, but got {choices!r}"]
-        faults += self._check_choices() if listed is not None else []
-        faults += _freeze_when(self)
-        if faults:
-            raise SpaceError(faults)
-
-    def _check_choices(self) -> list[str]:
-        if not self.choices:
-            return ["`choices` must hold at least one value, but it is empty"]
-        invalid = [c for c in self.choices if not _is_scalar(c)]
-        if invalid:
-            return [f"each of `choices` must be a boolean, finite number, string or null, but got {invalid[0]!r}"]
-        duplicates = [c for i, c in enumerate(self.choices) if any(identical(c, d) for d in self.choices[:i])]
-        return [f"`choices` must differ, but {duplicates[0]!r} is there twice"] if duplicates else []
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Categorical):
-            return NotImplemented
-        return self.to_dict() == other.to_dict() and [*map(type, self.choices)] == [*map(type, other.choices)]
-
-    def __hash__(self) -> int:
-        return hash(self.choices)
-
-    def contains(self, value: object) -> bool:
-        return any(type(value) is type(c) and value == c for c in self.choices)
-
-    def index(self, value: Value) -> int:
-        """Return the index of a choice.
-
-        Raises:
-            ValueError: The value is not one of the choices.
-        """
-        for i, choice in enumerate(self.choices):
-            if identical(value, choice):
-                return i
-        raise ValueError(f"{value!r} is none of {list(self.choices)}")
-
-    @property
-    def n_values(self) -> int:
-        return len(self.choices)
-
-    def from_unit(self, u: float) -> Value:
-        return self.choices[min(int(u * len(self.choices)), len(self.choices) - 1)]
-
-    def to_unit(self, value: Any) -> float:
-        return self.index(value) / max(1, len(self.choices) - 1)
-
-    def format(self) -> str:
-        return f"one of {list(self.choices)}"
-
-    def grid(self) -> list[Value] | None:
-        return list(self.choices)
-
-
-KINDS: Mapping[str, type[Float] | type[Int] | type[Categorical]] = {
-    "categorical": Categorical,
-    "float": Float,
-    "int": Int,
-}
-
-
-def _assign(parameter: Parameter, **values: Any) -> None:
-    for name, value in values.items():
-        object.__setattr__(parameter, name, value)
-
-
-def _plain(value: Any) -> Any:
-    """Convert a NumPy scalar to a Python value; return anything else as it is."""
-    return value.item() if hasattr(value, "item") and getattr(value, "ndim", None) == 0 else value
-
-
-def _is_scalar(value: Any) -> bool:
-    if isinstance(value, float):
-        return math.isfinite(value)
-    return value is None or type(value) in (bool, int, str)
-
-
-def _freeze_when(parameter: Parameter) -> list[str]:
-    """Convert the lists in ``when`` to tuples of plain values; return the faults."""
-    when = parameter.when
-    if when is None:
-        return []
-    if not isinstance(when, Mapping) or not when:
-        return [f"`when` must map a parent to a list of its values, but got {when!r}"]
-    invalid = [parent for parent, allowed in when.items() if not isinstance(allowed, (list, tuple)) or not allowed]
-    if invalid:
-        return [f"`when.{invalid[0]}` must be a list of values, but got {when[invalid[0]]!r}"]
-    _assign(parameter, when={str(parent): tuple(_plain(v) for v in allowed) for parent, allowed in when.items()})
-    return []
