@@ -168,11 +168,11 @@ def list_(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the studies in the tracking store, the latest first."""
+    from mltune.studies import list_studies
     from mltune.terminal.tables import list_data, list_table
-    from mltune.tracking.reader import list_studies
 
     with _store() as store:
-        studies = list_studies(store.client, experiment_name)
+        studies = list_studies(store, experiment_name)
     _print_json(list_data(studies)) if as_json else _console().print(list_table(studies))
 
 

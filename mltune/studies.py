@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mlflow import MlflowClient
+from mlflow.entities import Run
 
 from mltune.config import StudyConfig, read_yaml, validate
 from mltune.errors import RequestError
 from mltune.study import Study, StudySummary
 from mltune.tracking import reader
 from mltune.tracking.cost import TrackingCost
+from mltune.tracking.tags import own_tags
 from mltune.trial import Direction, TrialState
 
 if TYPE_CHECKING:
@@ -59,21 +61,25 @@ def list_studies(store: Store, experiment: str | None = None) -> list[StudySumma
     Raises:
         RequestError: There is no such experiment.
     """
-    return [
-        StudySummary(
-            run_id=head.run_id,
-            name=head.name,
-            experiment=head.experiment,
-            state=TrialState(head.tags.get("state", "RUNNING")),
-            is_driven=reader.is_driven(head.run_id, head.tags),
-            started=head.started,
-            metric=head.tags.get("metric"),
-            direction=Direction(head.tags["direction"]) if "direction" in head.tags else None,
-            best_value=float(head.tags["best_value"]) if "best_value" in head.tags else None,
-            best_run_id=head.tags.get("best_run_id"),
-        )
-        for head in reader.list_studies(store.client, experiment)
-    ]
+    return [_summary(run, name) for run, name in reader.study_runs(store.client, experiment)]
+
+
+def _summary(run: Run, experiment: str) -> StudySummary:
+    tags = own_tags(run)
+    return StudySummary(
+        run_id=run.info.run_id,
+        name=run.info.run_name,
+        experiment=experiment,
+        state=TrialState(tags.get("state", "RUNNING")),
+        is_driven=reader.is_driven(run.info.run_id, tags),
+        started=run.info.start_time / 1000,
+        metric=tags.get("metric"),
+        direction=Direction(tags["direction"]) if "direction" in tags else None,
+        best_value=float(tags["best_value"]) if "best_value" in tags else None,
+        best_run_id=tags.get("best_run_id"),
+        engine=tags.get("engine"),
+        algorithm=tags.get("algorithm"),
+    )
 
 
 def read_config(client: MlflowClient, run_id: str) -> StudyConfig | None:

@@ -134,6 +134,7 @@ class StudySummary:
     """A study in a list, read from its parent run alone.
 
     Attributes:
+        is_driven: Whether a driver is at work on it; a RUNNING study without one was killed.
         started: When it began, in seconds since 1970.
         best_value: The best value so far, or None.
     """
@@ -148,6 +149,8 @@ class StudySummary:
     direction: Direction | None
     best_value: float | None
     best_run_id: str | None
+    engine: str | None
+    algorithm: str | None
 
 
 def _download(client: MlflowClient, model_id: str) -> str:

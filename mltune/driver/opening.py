@@ -75,8 +75,7 @@ def _take_over(session: Session, past: StudyRecord, clock: Stopwatch) -> Attempt
     session.do(take)
     clock.start()
     last_heard = past.lease.renewed if past.lease is not None else 0.0
-    session.do(lambda: reconcile.reconcile(client, study, last_heard))
-    record = session.do(lambda: reader.read_study(client, study))
+    record = session.do(lambda: reconcile.reconcile(client, study, last_heard))
     attempts = Attempts(config.retries, record.attempts)
     finished = session.do(lambda: reader.read_reports(client, record, attempts.finished()))
     _replay(session, finished, attempts.unfinished())

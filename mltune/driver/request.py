@@ -6,7 +6,7 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mltune.engines import Engine, count_points, create_engine, get_engine
+from mltune.engines import Engine, create_engine, get_engine
 from mltune.errors import MissingPackageError, RequestError
 from mltune.execution import Executor, ExecutorOptions, check_executor, get_executor
 from mltune.objective import Objective, ObjectiveRef
@@ -84,7 +84,7 @@ def resolve(config: StudyConfig) -> Resolved:
     engine: Engine | None = None
     with problems:
         engine = create_engine(config.engine, _search(config, seed), config.n_trials)
-    executor = _executor(config, problems)
+    executor = _executor(config, engine, problems)
     if config.keep_models is Models.NONE and config.registered_model_name is not None:
         problems.add(
             "`registered_model_name` needs the best trial's model, but got `keep_models: none`: use all or best"
@@ -150,9 +150,9 @@ def _search(config: StudyConfig, seed: int) -> SearchProblem:
     )
 
 
-def _executor(config: StudyConfig, problems: _Problems) -> tuple[str, type[Executor]] | None:
+def _executor(config: StudyConfig, engine: Engine | None, problems: _Problems) -> tuple[str, type[Executor]] | None:
     """The executor that the study names or its engine implies, checked; None if it cannot be had."""
-    name = config.executor or implied_executor(config.engine)
+    name = config.executor or (implied_executor(config.engine) if engine is None else engine.executor)
     if name is None:
         return None
     with problems:
@@ -189,7 +189,7 @@ def _notes(config: StudyConfig, engine: Engine) -> list[str]:
 
 def _n_trials(config: StudyConfig, engine: Engine) -> tuple[int | None, list[str]]:
     """How many trials there will be, or None if only a timeout limits them; and what the user should know of it."""
-    available, wanted = count_points(engine.search), config.n_trials
+    available, wanted = engine.n_points, config.n_trials
     if available is None:
         return wanted, []
     if wanted is None or wanted <= available:

@@ -50,6 +50,11 @@ class Engine:
         self._points = enumerate_points(search)
         self._begun: dict[int, Params] = {}
 
+    @property
+    def n_points(self) -> int | None:
+        """The number of points of a grid or a list, including ``initial_points``, or None if it is unlimited."""
+        return len(self.search.initial_points) + len(self._points) if isinstance(self._points, list) else None
+
     @classmethod
     def auto(cls, search: SearchProblem, n_trials: int | None) -> str:
         """Return the algorithm that ``auto`` stands for; ``n_trials`` is None if only time limits the study."""

@@ -83,6 +83,8 @@ def count_points(search: SearchProblem) -> int | None:
 
 
 def _grid_without_initial(search: SearchProblem) -> list[Params]:
+    if not search.initial_points:
+        return list(search.space.grid())
     taken = {_key(point) for point in search.initial_points}
     return [point for point in search.space.grid() if _key(point) not in taken]
 

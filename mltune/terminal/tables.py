@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -17,7 +18,8 @@ from mltune.trial import FrozenTrial, TrialState, is_finite
 if TYPE_CHECKING:
     from mltune.engines import EngineInfo
     from mltune.report.view import View
-    from mltune.tracking.reader import StudyHead, StudyRecord
+    from mltune.study import StudySummary
+    from mltune.tracking.reader import StudyRecord
 
 
 def study_table(view: View, top: int) -> Group:
@@ -28,7 +30,7 @@ def study_table(view: View, top: int) -> Group:
         top: The maximum number of trials in the table.
     """
     record, tags = view.record, view.record.tags
-    head = f"study {record.name}: {_format_state(record)}, {record.goal}"
+    head = f"study {record.name}: {_format_progress(record)}, {record.goal}"
     how = f"engine {tags['engine']}, algorithm {tags['algorithm']}, scheduler {tags['scheduler']}, seed {tags['seed']}"
     lines = [head, how] + ([f"reason: {tags['reason']}"] if "reason" in tags else [])
     if view.trials:
@@ -71,38 +73,22 @@ def study_data(view: View) -> dict[str, Any]:
     }
 
 
-def list_table(studies: Sequence[StudyHead]) -> Table:
+def list_table(studies: Sequence[StudySummary]) -> Table:
     """Return a table with one row per study."""
     table = Table(box=box.SIMPLE)
     table.add_column("run", no_wrap=True, min_width=32)
     for column in ("study", "state", "best", "begun"):
         table.add_column(column, overflow="fold")
     for study in studies:
-        tags = study.tags
-        best = f"{tags.get('metric')} {float(tags['best_value']):g}" if "best_value" in tags else ""
+        best = f"{study.metric} {study.best_value:g}" if study.best_value is not None else ""
         begun = time.strftime("%m-%d %H:%M", time.localtime(study.started))
-        table.add_row(study.run_id, study.name, study.state, best, begun)
+        table.add_row(study.run_id, study.name, _format_state(study.state, is_driven=study.is_driven), best, begun)
     return table
 
 
-def list_data(studies: Iterable[StudyHead]) -> list[dict[str, Any]]:
+def list_data(studies: Iterable[StudySummary]) -> list[dict[str, Any]]:
     """Return studies as plain data; ``started`` is in seconds since 1970."""
-    return [
-        {
-            "run_id": study.run_id,
-            "name": study.name,
-            "experiment": study.experiment,
-            "state": study.tags.get("state"),
-            "started": study.started,
-            "metric": study.tags.get("metric"),
-            "direction": study.tags.get("direction"),
-            "best_value": float(study.tags["best_value"]) if "best_value" in study.tags else None,
-            "best_run_id": study.tags.get("best_run_id"),
-            "engine": study.tags.get("engine"),
-            "algorithm": study.tags.get("algorithm"),
-        }
-        for study in studies
-    ]
+    return [asdict(study) for study in studies]
 
 
 def engine_table(engines: Iterable[EngineInfo]) -> Table:
@@ -125,15 +111,19 @@ def _format_installed(engine: EngineInfo) -> str:
     return f"yes, but {engine.remedy}" if engine.remedy else "yes"
 
 
-def _format_state(record: StudyRecord) -> str:
+def _format_state(state: str, *, is_driven: bool) -> str:
+    """Return the state, with a note if the driver is gone."""
+    return f"{state}, but its driver is gone" if state == TrialState.RUNNING and not is_driven else state
+
+
+def _format_progress(record: StudyRecord) -> str:
     """Return the state and, if the study can be resumed, the command that resumes it."""
-    state = record.tags.get("state", "UNKNOWN")
+    state = _format_state(record.tags.get("state", "UNKNOWN"), is_driven=record.is_driven)
     if state == TrialState.COMPLETE or record.is_driven:
         return state
-    gone = ", but its driver is gone" if state == TrialState.RUNNING else ""
     by_name = "folder" in record.tags
     how = f"mltune resume {record.run_id}" if by_name else f'mltune.resume("{record.run_id}", objective)'
-    return f"{state}{gone} (resume with: {how})"
+    return f"{state} (resume with: {how})"
 
 
 def _trial_data(trial: FrozenTrial) -> dict[str, Any]:

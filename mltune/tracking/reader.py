@@ -90,14 +90,19 @@ def read_study(client: MlflowClient, run_id: str) -> StudyRecord:
         RequestError: The run does not exist, is not a study, or is deleted.
     """
     parent = parent_run(client, run_id)
-    runs = [run for run in trial_runs(client, parent) if "params" in own_tags(run)]
+    return to_record(parent, trial_runs(client, parent))
+
+
+def to_record(parent: Run, trials: Iterable[Run]) -> StudyRecord:
+    """Return what the runs of a study record; runs that were created ahead of their trials are left out."""
+    runs = [run for run in trials if "params" in own_tags(run)]
     attempts: dict[int, list[FrozenTrial]] = {}
     for trial in sorted(map(_frozen, runs), key=lambda trial: (trial.number, trial.attempt)):
         attempts.setdefault(trial.number, []).append(trial)
     steps = {run.info.run_id: _steps(own_tags(run)["steps"]) for run in runs if "steps" in own_tags(run)}
     created = {run.info.run_id: run.info.start_time / 1000 for run in runs}
     ended = {run.info.run_id: run.info.end_time / 1000 for run in runs if run.info.end_time}
-    head = (run_id, parent.info.experiment_id, parent.info.run_name, own_tags(parent))
+    head = (parent.info.run_id, parent.info.experiment_id, parent.info.run_name, own_tags(parent))
     return StudyRecord(*head, attempts, steps, created, ended)
 
 
@@ -204,31 +209,10 @@ def _no_search_for_cycles() -> Iterator[None]:
             gc.enable()
 
 
-@dataclass(frozen=True)
-class StudyHead:
-    """One study in a list.
+def study_runs(client: MlflowClient, experiment: str | None = None) -> list[tuple[Run, str]]:
+    """Return the parent runs of an experiment, or of all experiments if it is None, each with its experiment's name.
 
-    Attributes:
-        started: Time at which the study started, in seconds since 1970.
-        tags: As in :class:`StudyRecord`.
-    """
-
-    run_id: str
-    name: str
-    experiment: str
-    started: float
-    tags: Mapping[str, str]
-
-    @property
-    def state(self) -> str:
-        """The recorded state, with a note if the driver is gone."""
-        state = self.tags.get("state", "UNKNOWN")
-        gone = state == "RUNNING" and not is_driven(self.run_id, self.tags)
-        return f"{state}, but its driver is gone" if gone else state
-
-
-def list_studies(client: MlflowClient, experiment: str | None = None) -> list[StudyHead]:
-    """Return the studies of an experiment, or of all experiments if it is None, latest first.
+    The latest is the first.
 
     Raises:
         RequestError: The experiment does not exist, or is deleted.
@@ -239,17 +223,7 @@ def list_studies(client: MlflowClient, experiment: str | None = None) -> list[St
         if not experiments:
             raise RequestError(f"the experiment must exist, but there is no active one named '{experiment}'")
     runs = search_all(client, list(experiments), "tags.`mltune.kind` = 'study'") if experiments else iter(())
-    heads = [
-        StudyHead(
-            run.info.run_id,
-            run.info.run_name,
-            experiments[run.info.experiment_id],
-            run.info.start_time / 1000,
-            own_tags(run),
-        )
-        for run in runs
-    ]
-    return heads[::-1]
+    return [(run, experiments[run.info.experiment_id]) for run in runs][::-1]
 
 
 def _experiments(client: MlflowClient) -> Iterator[Experiment]:

@@ -13,7 +13,7 @@ from mltune.errors import RequestError
 from mltune.tracking.lease import Lease
 from mltune.tracking.models import remove_models
 from mltune.tracking.other_runs import close_children, discard, duplicates
-from mltune.tracking.reader import parent_run, trial_runs
+from mltune.tracking.reader import StudyRecord, parent_run, to_record, trial_runs
 from mltune.tracking.tags import STATUS, own_tags, to_tags
 from mltune.trial import DURATION, TrialState
 
@@ -55,8 +55,8 @@ def take_over(client: MlflowClient, study: str, *, steal: bool) -> None:
     client.update_run(study, status=STATUS[TrialState.RUNNING])
 
 
-def reconcile(client: MlflowClient, study: str, last_heard: float) -> None:
-    """Complete the record that a driver was writing when it was killed.
+def reconcile(client: MlflowClient, study: str, last_heard: float) -> StudyRecord:
+    """Complete the record that a driver was writing when it was killed, and return it.
 
     - If an attempt has duplicate runs (from a repeated request), keep the one that was used and delete the others.
     - Delete a prefetched run, which has no params yet, and everything that its trial may have logged.
@@ -77,6 +77,7 @@ def reconcile(client: MlflowClient, study: str, last_heard: float) -> None:
     by_uid: dict[str, list[Run]] = {}
     for run in trial_runs(client, parent):
         by_uid.setdefault(own_tags(run)["uid"], []).append(run)
+    attempts: list[Run] = []
     for runs in by_uid.values():
         used, *others = sorted(runs, key=_progress, reverse=True)
         for run in others if "params" in own_tags(used) else runs:
@@ -84,7 +85,8 @@ def reconcile(client: MlflowClient, study: str, last_heard: float) -> None:
             remove_models(client, parent.info.experiment_id, run.info.run_id)
             discard(client, run.info.run_id)
         if "params" in own_tags(used):
-            _close(client, used, int(last_heard * 1000))
+            attempts.append(_close(client, used, int(last_heard * 1000)))
+    return to_record(parent, attempts)
 
 
 def discard_orphans(client: MlflowClient, study: str) -> None:
@@ -105,17 +107,20 @@ def _progress(run: Run) -> tuple[bool, int]:
     return own_tags(run).get("state") != TrialState.RUNNING, len(run.data.params) + len(run.data.metrics)
 
 
-def _close(client: MlflowClient, run: Run, last_heard: int) -> None:
+def _close(client: MlflowClient, run: Run, last_heard: int) -> Run:
+    """Close the run of an attempt if it is open; return it as it is then."""
     run_id, tags = str(run.info.run_id), own_tags(run)
     state = TrialState(tags["state"])
     if state is not TrialState.RUNNING:
-        if run.info.status != STATUS[state]:
-            duration = 1000 * run.data.metrics.get(DURATION, 0.0)
-            client.set_terminated(run_id, STATUS[state], int(run.info.start_time + duration))
-        return
+        if run.info.status == STATUS[state]:
+            return run
+        duration = 1000 * run.data.metrics.get(DURATION, 0.0)
+        client.set_terminated(run_id, STATUS[state], int(run.info.start_time + duration))
+        return client.get_run(run_id)
     close_children(client, run.info.experiment_id, run_id)
     client.log_batch(run_id, params=list(_missing_params(run)), tags=to_tags({"state": str(TrialState.INTERRUPTED)}))
     client.set_terminated(run_id, STATUS[TrialState.INTERRUPTED], max(last_heard, run.info.start_time))
+    return client.get_run(run_id)
 
 
 def _missing_params(run: Run) -> Iterable[Param]:

@@ -10,6 +10,8 @@ import yaml
 
 from mltune.config import validate
 from mltune.driver.request import Resolved, resolve
+from mltune.engines import Engine
+from mltune.engines._registry import ENGINES
 from mltune.errors import MissingPackageError, RequestError
 from mltune.execution.inline import InlineExecutor
 from mltune.execution.local import LocalExecutor
@@ -79,6 +81,28 @@ def test_the_executor_is_named_or_implied(keys: dict[str, Any], executor: type, 
 
 def test_engine_ray_implies_executor_ray() -> None:
     assert ask(engine="ray").config.executor == ask(executor="ray").config.executor == "ray"
+
+
+def test_the_engine_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    names: list[str] = []
+    get = ENGINES.get
+
+    def counted(name: str) -> type[Engine]:
+        names.append(name)
+        return get(name)
+
+    monkeypatch.setattr(ENGINES, "get", counted)
+    ask()
+    assert names == ["optuna"]
+
+
+def test_a_grid_has_as_many_trials_as_points() -> None:
+    grid: dict[str, Any] = {"algorithm": "grid", "space": {"n": {"type": "int", "low": 1, "high": 4}}}
+    assert ask(**grid, n_trials=None).config.n_trials == 4
+    assert ask(**grid, n_trials=2).config.n_trials == 2
+    study = ask(**grid, n_trials=9, initial_points=[{"n": 3}])
+    assert (study.config.n_trials, study.engine.n_points) == (4, 4)
+    assert study.notes == ("algorithm grid has 4 points, so n_trials is 4, not 9",)
 
 
 def test_an_unknown_executor_is_answered_with_the_nearest_name() -> None:
