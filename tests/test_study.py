@@ -104,7 +104,7 @@ def store_of_its_own(request: pytest.FixtureRequest) -> Iterator[MlflowClient]:
 def run_study(request: pytest.FixtureRequest, client: MlflowClient, objective: Any, **arguments: Any) -> Study:
     """A study of given points, on the engine that is the fixture's parameter."""
     where: dict[str, Any] = request.param
-    points = arguments.pop("initial")
+    points = arguments.pop("initial_points")
     space = {"what": Categorical(list(dict.fromkeys(point["what"] for point in points))), "x": Float(0.0, 1.0)}
     with request.getfixturevalue("join_ray")() if where["engine"] == "ray" else nullcontext():
         before = of_this_process()
