@@ -72,10 +72,9 @@ def former_fault(key: str, value: object) -> str | None:
 
 
 def accepts_former_names(function: Callable[P, T]) -> Callable[P, T]:
-    """Let a function with a study's keys as keyword arguments accept the former names, too.
+    """Decorate a function so that its keyword arguments, keys of a study, may have their former names.
 
-    Raises:
-        RequestError: Two names of one argument are given.
+    Calls raise RequestError if an argument is given under both names, or a former name has an unknown value.
     """
 
     @functools.wraps(function)

@@ -81,7 +81,12 @@ class Pruned:
 
 @dataclass(frozen=True)
 class Raised:
-    """The objective raised another exception; ``traceback`` is as Python prints it."""
+    """The objective raised an exception other than TrialPruned, or returned what are no metrics.
+
+    Attributes:
+        error: The exception, in one line.
+        traceback: Python's traceback, from the objective on.
+    """
 
     error: str
     traceback: str

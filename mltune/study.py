@@ -154,7 +154,10 @@ class StudySummary:
 
 
 def _download(client: MlflowClient, model_id: str) -> str:
-    """Download a LoggedModel from the client's store; ``models:/`` addresses mean the process's global one."""
+    """Download a LoggedModel and return its local path.
+
+    MLflow looks ``models:/`` addresses up in the process's global store, which may not be the client's.
+    """
     location = client.get_logged_model(model_id).artifact_location
     files = get_artifact_repository(location, tracking_uri=client.tracking_uri)
     return str(files.download_artifacts(""))

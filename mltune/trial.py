@@ -104,7 +104,7 @@ class TrialServices(Protocol):
 
 
 class _DetachedServices:
-    """The services of a trial outside of a study: reports are accepted, models are not logged."""
+    """The services of a trial outside of a study: reports are ignored, models are not logged."""
 
     def report(self, step: int, metrics: Mapping[str, float]) -> bool:
         return False

@@ -166,7 +166,7 @@ def _why_cut_off(session: Session, error: Exception, *, written: bool) -> str:
 
 
 def _why_ended(error: BaseException) -> str | None:
-    """Why a study ended early, or None if a signal did it."""
+    """Return why a study ended early, or None if a signal ended it."""
     if isinstance(error, Stop):
         return None
     if isinstance(error, (ExecutorLostError, StudyFailedError, StoreError)):

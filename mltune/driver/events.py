@@ -19,10 +19,10 @@ class Callback:
     """
 
     def on_study_start(self, study: StudyState, notes: Sequence[str]) -> None:
-        """The parent run is open; ``notes`` say what the user should know of the choices that were made."""
+        """The parent run is open; ``notes`` are sentences for the user, such as which algorithm ``auto`` is."""
 
     def on_trial_start(self, study: StudyState, trial: FrozenTrial) -> None:
-        """A trial has its run, and was given to the executor."""
+        """A trial has its run, and was submitted to the executor."""
 
     def on_trial_end(self, study: StudyState, trial: FrozenTrial) -> None:
         """The final state of a trial is stored, and its run closed."""

@@ -117,7 +117,7 @@ class Loop:
                 self._tracker.drop_trial(running.trial)
 
     def _events(self) -> Iterator[Event | Reported | Ended | Tick]:
-        """Yield what has happened in the store and in time, and the next message of the executor."""
+        """Yield the tracker's events, then a tick, then the executor's next message if one comes in time."""
         yield from self._tracker.events()
         yield Tick()
         message = self._executor.next(self._timing.poll) if self._state.running else None

@@ -64,7 +64,11 @@ def _tags(session: Session, study_yaml: str) -> dict[str, str]:
 
 
 def _take_over(session: Session, past: StudyRecord, clock: Stopwatch) -> Attempts:
-    """Make the study ours, finish what its last driver had begun to write, and replay it; return its attempts."""
+    """Take the study's lease, finish what its last driver had begun to write, and replay its trials into the engine.
+
+    Returns:
+        All earlier attempts.
+    """
     client, study = session.store.client, past.run_id
     config = session.request.config
 

@@ -42,22 +42,22 @@ class RunningTrial:
 
 
 class StudyState:
-    """The state of a study, written by the driver's loop and read by callbacks, description, report and lint.
+    """The state of a study: the driver's loop writes it; callbacks and the study's page read it.
 
     Args:
         config: The resolved study.
-        attempts: The attempts of earlier sessions.
-        clock: How long the study has been running.
+        attempts: The attempts of earlier sessions, to which those of this one are added.
+        clock: Measures how long the study has been running, earlier sessions included.
 
     Attributes:
         run_id: The parent run.
         experiment_id: Its experiment.
         tracking_uri: Its store.
         running: The attempts in flight, by the number of their trial.
-        trials: The trials that have ended, in the order of their ends.
-        states: How many trials used up budget, by their state.
+        trials: The trials that have ended: those of earlier sessions by number, then those of this one as they end.
+        states: The number of trials that used up budget, by state.
         best: The best COMPLETE trial, or None if there is none.
-        last_error: Why the last failed trial failed.
+        last_error: Why the last failed attempt of this session failed, or None if none has.
         aborted: Whether the study ends because its first trials all failed.
     """
 

@@ -102,7 +102,7 @@ class Executor(ABC):
 
     @abstractmethod
     def answer(self, number: int, decision: Decision) -> None:
-        """Answer the trial's last report."""
+        """Send the decision on the trial's last report."""
 
     @abstractmethod
     def close(self) -> None:

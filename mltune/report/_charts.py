@@ -49,7 +49,7 @@ class Chart:
 
 
 def charts(view: View) -> list[Chart]:
-    """Return the charts that a study's trials so far allow."""
+    """Return the charts that can be drawn from the study's trials so far."""
     shown = thinned(view.ranked, min(_MOST, _MOST_VALUES // len(view.space)))
     study = as_optuna(shown, view.space, view.goal)
     complete = [trial for trial in view.trials if trial.state is TrialState.COMPLETE]

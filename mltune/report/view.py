@@ -22,14 +22,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """A study, read from its runs and its study file.
+    """A study, read from its runs and, if it is readable, its study file.
 
     Attributes:
-        trials: The last attempt at each trial, with its reports.
+        record: What the runs of the study and of its trials hold.
+        trials: The last attempt at each trial, with its reports if they were read.
+        space: The search space, or the smallest one that contains all trials if the study file cannot be read.
         n_jobs: The number of trials that run at once.
         initial_points: The hand-picked points.
         enumerated: Whether all points were known beforehand.
-        n_trials: The total number of trials that the study may use, or None if only a timeout ends it.
+        n_trials: The total number of trials that the study may use, or None if that is unlimited or unknown.
     """
 
     record: StudyRecord

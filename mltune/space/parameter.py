@@ -26,7 +26,7 @@ class Parameter:
         return plain(value)
 
     def from_unit(self, u: float) -> Value:
-        """Return the value at the fraction ``u`` of the range; it is uniform (or log-uniform) if ``u`` is uniform.
+        """Return the value at the fraction ``u`` of the range; uniform ``u`` give uniform (or log-uniform) values.
 
         Args:
             u: From 0 to 1, both included.

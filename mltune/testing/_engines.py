@@ -46,15 +46,15 @@ _BIG_SEED = 2**63 - 1
 
 
 class EngineContract(EngineSuite):
-    """The contract of engines: subclass it in a test module and name the engine. Each test is a law.
+    """The contract of engines, as tests: subclass it in a test module and set ``engine`` or ``engine_class``.
 
     Attributes:
         engine: The engine's name in the registry.
         engine_class: The engine's class, if it is not in the registry.
         options: Options of algorithms and schedulers by name, if their defaults do not suit these tests, such as a
             slow model or a scheduler that starts late: ``{"gp": {"n_startup_trials": 12}}``.
-        gaps: The laws that the engine does not keep, with the reason: ``{"test_law": "why"}``, or
-            ``{"test_law[tpe]": "why"}`` for one algorithm or scheduler. A gap whose law passes is a failure.
+        gaps: The tests that the engine does not pass, with the reason: ``{"test_law": "why"}``, or
+            ``{"test_law[tpe]": "why"}`` for one algorithm or scheduler. They fail if that test passes.
     """
 
     # Proposals

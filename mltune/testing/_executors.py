@@ -46,14 +46,14 @@ def run_sent(trial: Trial) -> Any:
 
 
 class ExecutorContract(Gaps):
-    """The contract of executors: subclass it in a test module and name the executor. Each test is a law.
+    """The contract of executors, as tests: subclass it in a test module and set ``executor`` or ``executor_class``.
 
     What an executor's ``limits`` exclude is not tested.
 
     Attributes:
         executor: The executor's name in the registry.
         executor_class: The executor's class, if it is not in the registry.
-        gaps: The laws that the executor does not keep, with the reason. A gap whose law passes is a failure.
+        gaps: The tests that the executor does not pass, with the reason. They fail if that test passes.
     """
 
     executor: ClassVar[str] = ""

@@ -81,9 +81,9 @@ class Entries:
 
 
 def _leave_out_known(batch: _Batch, client: MlflowClient, run_id: str) -> bool:
-    """Remove params that the run already has from the batch.
+    """Remove from the batch those params that the run already has.
 
-    MLflow never changes a param, and user code may have logged it in a different form.
+    MLflow refuses another value for a param, and user code may have logged the same value in a different form.
 
     Returns:
         Whether any were removed.

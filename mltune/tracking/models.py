@@ -57,7 +57,7 @@ def delete_artifacts(client: MlflowClient, location: str) -> list[str]:
 
 
 def _is_registered(client: MlflowClient, model: LoggedModel) -> bool:
-    """Return whether the registry has a version of the model; the model's own tag outlives a deleted version."""
+    """Return whether the registry has a version of the model; its own tag says so even if the version was deleted."""
     return bool(client.search_model_versions(f"source_path LIKE '%{model.model_id}%'", max_results=1))
 
 

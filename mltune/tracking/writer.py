@@ -63,7 +63,7 @@ class Writer:
 
     @property
     def failed(self) -> bool:
-        """Whether a call was dropped, so that later calls cannot rely on earlier ones."""
+        """Whether a call was dropped, which means that later calls cannot rely on earlier ones."""
         return self._failure is not None
 
     def keep(self, renew: Callable[[], object]) -> None:

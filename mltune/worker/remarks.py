@@ -47,7 +47,7 @@ class Remarks(logging.Filter):
 
 @contextlib.contextmanager
 def suppressed() -> Iterator[Remarks]:
-    """Suppress such messages of this thread in the block."""
+    """Suppress MLflow's messages of this thread about saving a model that no user can act on; yield the filter."""
     remarks = Remarks()
     loggers = [logging.getLogger(f"mlflow.{name}") for name in _LOGGERS]
     for logger in loggers:
