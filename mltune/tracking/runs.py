@@ -16,8 +16,7 @@ from typing import TypeVar
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
-from mlflow.tracking.context.registry import resolve_tags
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from mltune._util.redaction import redact
 from mltune._util.timing import TIMING, Stopwatch, Timing
@@ -25,12 +24,13 @@ from mltune.messages import Event, RunClosed, RunOpened
 from mltune.retry import LeaseLostError, StoreError
 from mltune.tracking import models
 from mltune.tracking.cost import TrackingCost
+from mltune.tracking.creation import RunCreator
 from mltune.tracking.entries import Entries
 from mltune.tracking.lease import HELD, Lease
 from mltune.tracking.note import merged
 from mltune.tracking.open_trial import OpenTrial, final_metrics, final_tags, now
-from mltune.tracking.other_runs import close_children, discard, duplicates
-from mltune.tracking.tags import LIMIT, STATUS, own_tags, prefixed, to_tags
+from mltune.tracking.other_runs import close_children
+from mltune.tracking.tags import LIMIT, STATUS, own_tags, to_tags
 from mltune.tracking.writer import Writer
 from mltune.trial import FrozenTrial, Models, Reason, TrialState
 
@@ -82,10 +82,10 @@ class Tracker:
         self._metric = metric
         self._keep_models = keep_models
         self._project_run = project_run
-        self._context = {name: redact(value) for name, value in resolve_tags().items()}
+        self._creator = RunCreator(client, experiment_id)
         active = mlflow.active_run()  # of this thread
         active_id = str(active.info.run_id) if active is not None else None
-        self._create_parent = self._creation(name, {"uid": secrets.token_hex(16)}, active_id)
+        self._create_parent = self._creator.creation(name, {"uid": secrets.token_hex(16)}, active_id)
         self._clock = clock or Stopwatch()
         self._timing = timing
         self._writer = Writer(patience, timing.renew_every, wake)
@@ -93,9 +93,6 @@ class Tracker:
         self._ready: list[RunOpened] = []  # prefetched runs whose trials start now
         self._open_trials: dict[str, OpenTrial] = {}  # by run id
         self._prefetched: dict[str, Callable[[], str]] = {}  # uid to the call that creates the run
-        self._born: dict[str, int] = {}  # uid to the run's creation time in milliseconds since 1970, until it is used
-        self._runs: dict[str, str] = {}  # uid to run id
-        self._made_twice: set[str] = set()  # uids whose run may have duplicates
         self._ended = 0
         self._busy_before = 0.0  # seconds that the writer was busy before the first trial
         self._models_s = 0.0
@@ -162,8 +159,8 @@ class Tracker:
             tags={"seed": str(trial.seed), "params": json.dumps(dict(trial.params))},
         )
         self._starting[uid] = opened
-        if uid in self._runs:
-            self._ready.append(RunOpened(trial.number, trial.attempt, self._runs[uid]))
+        if (run_id := self._creator.run_ids.get(uid)) is not None:
+            self._ready.append(RunOpened(trial.number, trial.attempt, run_id))
         else:
             self._writer.put(create, lambda run_id: RunOpened(trial.number, trial.attempt, run_id))
 
@@ -218,7 +215,7 @@ class Tracker:
     def drop_trial(self, trial: FrozenTrial) -> None:
         """Delete the run, if it exists by now, of a trial that never began."""
         self._starting.pop(self._uid(trial.number, trial.attempt), None)
-        self._delete_run(self._uid(trial.number, trial.attempt))
+        self._writer.put(partial(self._creator.delete, self._uid(trial.number, trial.attempt)))
 
     def log_best(self, trial: FrozenTrial, step: int) -> None:
         """Record the best trial so far on the parent run; ``step`` is the number of trials that finished before it."""
@@ -243,7 +240,7 @@ class Tracker:
 
         def end() -> None:
             if self.run_id:  # it may have been set while this call was queued
-                self._delete_duplicates()
+                self._creator.delete_duplicates()
                 tags.update(self.cost.to_tags())
                 self._client.set_terminated(self.run_id, STATUS[state], ended)
                 described = self._described(self._client.get_run(self.run_id))
@@ -253,7 +250,7 @@ class Tracker:
         if state is not TrialState.COMPLETE:
             self._writer.put(end)
         for uid in unused:
-            self._delete_run(uid)
+            self._writer.put(partial(self._creator.delete, uid))
         if state is TrialState.COMPLETE:
             self._writer.put(end)
 
@@ -284,7 +281,7 @@ class Tracker:
     def _begin(self, event: RunOpened) -> None:
         uid = self._uid(event.number, event.attempt)
         if (opened := self._starting.pop(uid, None)) is not None:
-            opened.created = self._born.pop(uid, now())
+            opened.created = self._creator.take_creation_time(uid)
             opened.flushed = time.monotonic()
             self._open_trials[event.run_id] = opened
 
@@ -341,46 +338,7 @@ class Tracker:
             "state": str(TrialState.RUNNING),
         } | ({"first_attempt": first} if first is not None else {})
         suffix = f".{attempt}" if attempt > 1 else ""
-        return self._creation(f"{number:04d}{suffix}-{self._name}", tags, self.run_id)
-
-    def _creation(self, name: str, tags: Mapping[str, str], parent: str | None) -> Callable[[], str]:
-        """Return a call that creates a run, or finds it if an earlier try created it but its response was lost."""
-        uid, tried = tags["uid"], False
-
-        def create() -> str:
-            nonlocal tried
-            if tried and uid not in self._runs:
-                self._made_twice.add(uid)
-                self._find_run(uid)
-            tried = True
-            if uid not in self._runs:
-                parent_tag = {MLFLOW_PARENT_RUN_ID: parent} if parent is not None else {}
-                run = self._client.create_run(
-                    self.experiment_id, tags=self._context | prefixed(tags) | parent_tag, run_name=name
-                )
-                self._born[uid] = run.info.start_time
-                self._runs[uid] = str(run.info.run_id)
-            return self._runs[uid]
-
-        return create
-
-    def _find_run(self, uid: str) -> None:
-        if run_ids := duplicates(self._client, self.experiment_id, uid):
-            self._runs[uid] = run_ids[0]
-
-    def _delete_duplicates(self) -> None:
-        """Delete duplicate runs: a request that seemed lost may have created a second run later."""
-        for uid in self._made_twice:
-            for run_id in duplicates(self._client, self.experiment_id, uid):
-                if run_id != self._runs.get(uid):
-                    discard(self._client, run_id)
-
-    def _delete_run(self, uid: str) -> None:
-        def delete() -> None:
-            if uid in self._runs:
-                discard(self._client, self._runs[uid])
-
-        self._writer.put(delete)
+        return self._creator.creation(f"{number:04d}{suffix}-{self._name}", tags, self.run_id)
 
     def _take_project_run(self) -> str:
         assert self._project_run is not None
