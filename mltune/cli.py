@@ -99,8 +99,8 @@ def run(
 
 
 def _workers_prepared(config: StudyConfig) -> contextlib.AbstractContextManager[None]:
-    """Have the workers of executor local import MLflow while this process does."""
-    if config.engine == "ray" or config.executor not in (None, "local"):
+    """Have the workers of executor local import MLflow while this process does, and checks the request."""
+    if config.executor != "local" and not (config.executor is None and config.engine == "optuna"):
         return contextlib.nullcontext()
     from mltune.execution import local
 

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import os
 import signal
+import sys
 import time
 from collections.abc import Collection
 
@@ -20,6 +21,7 @@ ROUNDS = 500
 _PAUSE = 0.01  # seconds between searches for survivors
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_SYS_PIDFD_OPEN = 434
 
 
 def memory_above(limit: int, pid: int) -> int | None:
@@ -84,12 +86,17 @@ def die_with(parent: int) -> None:
         os._exit(1)
 
 
+def live_on() -> None:
+    """Undo :func:`die_with`."""
+    _prctl(_PR_SET_PDEATHSIG, 0)
+
+
 def open_pidfd(pid: int) -> int | None:
     """Return a file descriptor that becomes readable when the process ends, or None if the system has no such thing."""
-    try:
-        return os.pidfd_open(pid)
-    except (AttributeError, OSError):
+    if sys.platform != "linux":
         return None
+    fd = ctypes.CDLL(None).syscall(_SYS_PIDFD_OPEN, pid, 0)  # Pythons built for old kernels have no `os.pidfd_open`
+    return None if fd < 0 else int(fd)
 
 
 def set_mark(mark: str) -> None:

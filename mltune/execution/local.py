@@ -110,10 +110,14 @@ class LocalExecutor(Executor):
     def close(self) -> None:
         for worker in self._workers:
             worker.ask_to_leave()
-        if self._template is not None:
-            self._template.close()  # workers that it has not forked yet have ended then
         for worker in self._workers:
-            worker.end(grace=_CLOSE_GRACE if worker.ready and worker.task is None else 0.0)
+            if worker.supervisor.has_started():
+                worker.end(grace=_CLOSE_GRACE if worker.ready and worker.task is None else 0.0)
+        if self._template is not None:
+            self._template.close()  # those that it has not forked yet end with it
+        for worker in self._workers:
+            if not worker.supervisor.has_started():
+                worker.end()
         end_marked({worker.mark for worker in self._workers})
         self._workers = []
         self._woken.close()

@@ -15,17 +15,19 @@ from mltune.worker.supervisor import NUMBER
 END_GRACE = 5.0
 """Seconds for a supervisor to end what the worker started."""
 
+_FORK_GRACE = 0.2  # seconds for the template to end, if that is why there is no supervisor
+
 
 class Supervisor:
     """The driver's handle of a worker's supervisor; see :mod:`mltune.worker.supervisor`.
 
     Args:
         link: The driver's side of the link.
-        process: The process in which it was started.
-        forked: Whether it was forked in that process, rather than being it.
+        process: The template process, or, if not ``forked``, the supervisor's own.
+        forked: Whether it is forked from the template process.
 
     Attributes:
-        pid: Its pid, or None until it has told it.
+        pid: Its pid, or None if it has not told it yet.
     """
 
     def __init__(self, link: socket.socket, process: subprocess.Popen[bytes], *, forked: bool) -> None:
@@ -35,6 +37,11 @@ class Supervisor:
         self._forked = forked
         self._pidfd: int | None = None
         self._status: int | None = None
+
+    def has_started(self) -> bool:
+        """Return whether it has told its pid."""
+        self.has_ended()
+        return self.pid is not None
 
     def has_ended(self, within: float = 0.0) -> bool:
         """Return whether it has ended, or ends in ``within`` seconds."""
@@ -46,16 +53,16 @@ class Supervisor:
         return True
 
     def terminate(self) -> None:
-        """Have it end the worker and all that the worker started."""
+        """Ask it to end the worker and all that the worker started."""
         with contextlib.suppress(OSError):  # it is gone
             self._link.shutdown(socket.SHUT_WR)
 
     def kill(self) -> None:
         """Kill it, and with it the worker, but not what the worker started."""
-        with contextlib.suppress(ProcessLookupError):
-            if self._pidfd is not None:
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-            elif self.pid is not None:
+        if not self._forked:
+            self._process.kill()
+        elif self.pid is not None and not (self._pidfd is not None and wait([self._pidfd], 0)):
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
 
     def close(self) -> int:
@@ -63,6 +70,7 @@ class Supervisor:
         self.has_ended(END_GRACE)
         self._link.close()
         if self._pidfd is not None:
+            wait([self._pidfd], END_GRACE)
             os.close(self._pidfd)
         if not self._forked:
             self._process.wait()
@@ -79,11 +87,13 @@ class Supervisor:
         elif self.pid is None:
             (self.pid,) = NUMBER.unpack(data)
             self._pidfd = fds[0] if fds else None
+            if self._pidfd is not None:
+                os.set_inheritable(self._pidfd, False)
         else:
             (self._status,) = NUMBER.unpack(data)
 
     def _status_of_start(self) -> int:
-        """Return the status of the process that ended before there was a supervisor."""
+        """Return the status of the process in which it could not start, or 1 if that was a fork of the template."""
         with contextlib.suppress(subprocess.TimeoutExpired):
-            return self._process.wait(END_GRACE)
-        return -signal.SIGKILL
+            return self._process.wait(_FORK_GRACE if self._forked else END_GRACE)
+        return 1

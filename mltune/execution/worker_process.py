@@ -43,8 +43,8 @@ class WorkerProcess:
         link, supervisor_end = socket.socketpair()
         with worker_end, supervisor_end:
             fds = (worker_end.fileno(), self._crash.fileno(), supervisor_end.fileno())
-            process = template.start_worker(self.mark, fds)
-        self.supervisor = Supervisor(link, process, forked=process is template.process)
+            process, forked = template.start_worker(self.mark, fds)
+        self.supervisor = Supervisor(link, process, forked=forked)
         self.connection = Connection(driver_end.detach())
 
     def send(self, message: WorkerConfig | Task | tuple[int, Decision]) -> None:

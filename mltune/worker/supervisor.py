@@ -4,8 +4,8 @@ It is a process of its own because neither of them can do this: the driver may b
 GIL forever. Only an ancestor that adopts orphans can find processes that moved to sessions of their own.
 
 Supervisor and driver share a link, a pair of stream sockets. The supervisor sends its pid when it starts, with a
-pidfd if the system has them, and the worker's exit code when all has ended. The driver sends nothing: it closes its
-side to have the worker ended.
+pidfd if the system has them, and the worker's exit code when all has ended. The driver sends nothing: it shuts its side
+down to have the worker ended.
 """
 
 from __future__ import annotations
@@ -63,9 +63,8 @@ def _supervise(worker: int, link: socket.socket, driver: int | None, woken: int)
     parent = os.getppid()
     gone = [link.fileno(), *([] if driver is None else [driver])]
     statuses: dict[int, int] = {}
-    with contextlib.suppress(OSError):  # the driver is gone
-        _introduce(link)
-    while worker not in statuses and (driver is not None or os.getppid() == parent):
+    is_known = _introduce(link)
+    while is_known and worker not in statuses and (driver is not None or os.getppid() == parent):
         readable = wait([woken, *gone], _POLL if driver is None else None)
         signals = os.read(woken, 4096) if woken in readable else b""
         if signal.SIGTERM in signals or any(fd in readable for fd in gone):
@@ -80,11 +79,22 @@ def _supervise(worker: int, link: socket.socket, driver: int | None, woken: int)
         link.send(NUMBER.pack(code))
 
 
-def _introduce(link: socket.socket) -> None:
-    pidfd = open_pidfd(os.getpid())
-    socket.send_fds(link, [NUMBER.pack(os.getpid())], [] if pidfd is None else [pidfd])
+def _introduce(link: socket.socket) -> bool:
+    """Send the pid, with a pidfd if possible; return False if the driver does not wait for it any more."""
+    number, pidfd = NUMBER.pack(os.getpid()), open_pidfd(os.getpid())
     if pidfd is not None:
-        os.close(pidfd)
+        try:
+            socket.send_fds(link, [number], [pidfd])
+            return True
+        except OSError:  # too many file descriptors are under way, or the link is closed
+            pass
+        finally:
+            os.close(pidfd)
+    try:
+        link.send(number)
+    except OSError:
+        return False
+    return True
 
 
 def _reap(statuses: dict[int, int]) -> bool:

@@ -2,7 +2,7 @@
 
 So a worker is there in milliseconds, and shares the memory of what was imported. The template is started as a new
 program, not forked, so that it has neither the driver's threads nor its ``__main__``; and it runs no user code, so
-that it has only one thread when it forks.
+that it has only one thread when it forks: OpenBLAS ends its own before every fork.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 from multiprocessing.connection import wait
 
 from mltune._util.env import QUIET_ARROW
-from mltune._util.processes import open_pidfd, set_mark
+from mltune._util.processes import die_with, live_on, open_pidfd, set_mark
 from mltune.worker.main import serve
 
 
@@ -29,19 +29,32 @@ def main(*numbers: str) -> None:
     """
     driver, control = int(numbers[0]), socket.socket(fileno=int(numbers[1]))
     control.set_inheritable(False)
-    pidfd = open_pidfd(driver)
+    die_with(driver)
     importlib.import_module("mltune.worker.runner")
-    os.environ.pop(QUIET_ARROW[0], None)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # supervisors tell the driver themselves how they end
+    pidfd = open_pidfd(driver)
+    live_on()  # else this process would end with the driver's thread that started it
+    if os.getppid() != driver:
+        return
+    if os.environ.get(QUIET_ARROW[0]) == QUIET_ARROW[1]:
+        del os.environ[QUIET_ARROW[0]]
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # supervisors tell the driver themselves how their workers end
     gc.freeze()  # a collection in a worker would copy the pages of all that was imported
     while (request := _next_request(control, pidfd)) is not None:
         mark, fds = request
-        if os.fork() == 0:
+        if _fork():
             control.close()
             _become_supervisor(mark)
             serve(*fds, driver=pidfd)
         for fd in fds:
             os.close(fd)
+
+
+def _fork() -> bool:
+    """Fork; return whether this is the child. If no process can be had, the driver sees that the link is closed."""
+    try:
+        return os.fork() == 0
+    except OSError:
+        return False
 
 
 def _next_request(control: socket.socket, driver: int | None) -> tuple[str, list[int]] | None:

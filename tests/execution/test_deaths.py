@@ -132,6 +132,18 @@ def test_closing_ends_a_worker_that_is_deaf_and_holds_the_gil(executors: Any, tm
     assert not alive(pids(tmp_path)[0])
 
 
+NO_PIDFDS = """
+import mltune._util.processes
+mltune._util.processes.open_pidfd = lambda pid: None
+"""
+PROGRAMS = """
+import os
+import mltune.execution.template
+mltune.execution.template.open_pidfd = lambda pid: None
+os.environ["PYTHONPATH"] = os.getcwd()
+"""
+"""For a driver in the folder with `NO_PIDFDS` as a `sitecustomize.py`: its workers are programs without pidfds."""
+
 DRIVER = """
 import sys
 from pathlib import Path
@@ -165,16 +177,14 @@ while True:
 
 @pytest.mark.alone
 @pytest.mark.parametrize("forked", [True, False], ids=["forked", "without pidfds"])
-def test_nothing_survives_a_killed_driver(
-    forked: bool, drivers: Drivers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if not forked:
-        (tmp_path / "sitecustomize.py").write_text("import os; del os.pidfd_open")
-        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+def test_nothing_survives_a_killed_driver(forked: bool, drivers: Drivers, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(NO_PIDFDS)
     folders = [tmp_path / str(number) for number in range(3)]
-    driver = drivers.start(DRIVER.replace("ROOT", repr(str(ROOT))))
+    driver = drivers.start(("" if forked else PROGRAMS) + DRIVER.replace("ROOT", repr(str(ROOT))))
     wait_for(lambda: all((folder / "worker.pid").exists() for folder in folders))
     started = [pid for folder in folders for pid in pids(folder)]
+    children = psutil.Process(driver).children()
+    assert len(children) == (1 if forked else 3)
     started += [child.pid for child in psutil.Process(driver).children(recursive=True)]
     kill(driver)
     assert drivers.wait(driver) == -signal.SIGKILL

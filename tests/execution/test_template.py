@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import psutil
 import pytest
 
 from mltune import Trial
+from mltune.errors import ObjectiveError
 from mltune.execution import ExecutorOptions
 from mltune.execution.local import LocalExecutor, prepared
 from mltune.messages import Died, Returned, WorkerConfig
@@ -18,8 +20,19 @@ from tests.execution.helpers import SENT, alive, pids, run, send, task, wait_for
 
 pytestmark = [
     pytest.mark.processes,
-    pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="workers are forked from a template on Linux only"),
+    pytest.mark.skipif(sys.platform != "linux", reason="workers are forked from a template on Linux only"),
 ]
+
+
+FAILING_FORK = """
+import os
+fork, failures = os.fork, [OSError(11, "Resource temporarily unavailable")]
+def fork_later():
+    if failures:
+        raise failures.pop()
+    return fork()
+os.fork = fork_later
+"""
 
 
 def template_of(executor: LocalExecutor) -> psutil.Process:
@@ -34,6 +47,8 @@ def worker_pid(trial: Trial) -> float:
 
 
 def test_workers_are_forked_from_one_process_with_one_thread(workers: LocalExecutor) -> None:
+    """On one core OpenBLAS has no threads of its own; on more it ends them before a fork."""
+
     def threads_of_the_template(trial: Trial) -> dict[str, float]:
         template = psutil.Process().parent().parent()
         return {"template": template.pid, "threads": template.num_threads(), "own": "mlflow" in sys.modules}
@@ -103,24 +118,37 @@ def test_workers_outlive_the_template_and_new_ones_are_programs(executors: Any) 
     assert psutil.Process(int(after.metrics["value"])).parent().ppid() == os.getpid()
 
 
-def test_a_template_that_cannot_import_is_told_from_a_worker_that_was_killed(
+def test_a_template_that_cannot_import_is_distinguished_from_a_worker_that_was_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['mlflow'] = None")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     executor = LocalExecutor(ExecutorOptions())
-    with pytest.raises(Exception, match="the worker exited with status 1"):
+    with closing(executor), pytest.raises(ObjectiveError, match="the worker exited with status 1"):
         executor.start(WorkerConfig(objective=SENT, metric="value", environment={}))
-    executor.close()
+
+
+def test_if_no_process_can_be_had_the_template_lives_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first fork of the template fails; the next worker is forked from it."""
+    (tmp_path / "sitecustomize.py").write_text(FAILING_FORK)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with closing(LocalExecutor(ExecutorOptions())) as executor:
+        config = WorkerConfig(objective=SENT, metric="value", environment={})
+        with pytest.raises(ObjectiveError, match="the worker exited with status 1"):
+            executor.start(config)
+        template = template_of(executor)
+        assert isinstance(run(executor, send(worker_pid))[0], Returned)
+        assert template_of(executor) == template
 
 
 def test_the_next_executor_takes_what_was_prepared() -> None:
-    with prepared(n_jobs=1):
-        executor = LocalExecutor(ExecutorOptions())
-        executor.start(WorkerConfig(objective=SENT, metric="value", environment={}))
-    assert isinstance(run(executor, send(worker_pid))[0], Returned)
-    template = template_of(executor)
-    executor.close()
+    before = set(psutil.Process().children())
+    with closing(LocalExecutor(ExecutorOptions())) as executor:
+        with prepared(n_jobs=1):
+            (template,) = set(psutil.Process().children()) - before
+            executor.start(WorkerConfig(objective=SENT, metric="value", environment={}))
+        assert isinstance(run(executor, send(worker_pid))[0], Returned)
+        assert template_of(executor) == template
     assert not template.is_running()
 
 
