@@ -1,7 +1,7 @@
 """mltune: hyperparameter search as a native part of MLflow.
 
-Importing it loads no engine and no mlflow, and changes nothing in the process. What a study tells is also logged, under
-the logger ``mltune``.
+Importing it loads no engine and no mlflow, and changes nothing in the process but its own logger, ``mltune``, under
+which is also logged what a study tells.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mltune._util.redaction import redact
-from mltune.errors import MltuneError, RequestError, StudyInterrupted
+from mltune.errors import MissingPackageError, MltuneError, RequestError, StudyInterrupted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -179,9 +179,12 @@ def list_(
 @app.command()
 def report(run_id: Annotated[str, typer.Argument(metavar="RUN_ID", help="The study's parent run.")]) -> None:
     """Make a study's report (again), as artifacts `report/` of its run: charts, leaderboard, picture."""
+    from mltune.report import missing
     from mltune.report.read import read_view
     from mltune.report.write import FOLDER, write_report
 
+    if sentences := missing():
+        raise MissingPackageError(sentences)
     with _store() as store:
         write_report(store.client, read_view(store.client, run_id))
     print(f"study {run_id} has a new report: artifacts {FOLDER}/ of its run")

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from mltune.trial import Direction, FrozenTrial, TrialState
+from mltune.trial import Direction, FrozenTrial, TrialState, is_finite
 
 
 @dataclass(frozen=True)
@@ -72,4 +72,4 @@ class Goal:
 
 def _final_value(trial: FrozenTrial) -> float | None:
     """Return the value of a COMPLETE trial, or None for any other trial."""
-    return trial.value if trial.state is TrialState.COMPLETE else None
+    return trial.value if trial.state is TrialState.COMPLETE and is_finite(trial.value) else None

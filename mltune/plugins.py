@@ -31,7 +31,6 @@ _REQUIREMENTS: Mapping[str, str] = MappingProxyType(
     {
         **{package: f"'mlflow-mltune[{extra}]'" for package, extra in EXTRAS.items()},
         "fsspec": "'mlflow-mltune[ray]'",  # ray[tune] has it, ray has not
-        "skopt": "scikit-optimize",
         "sklearn": "scikit-learn",
     }
 )
@@ -129,7 +128,7 @@ def missing_packages(what: str, packages: Iterable[str]) -> list[str]:
 
 
 def _not_found(error: BaseException | None) -> str | None:
-    """Return the top-level package whose absence an import failed of, directly or as its cause, or None."""
+    """Return the top-level package that an import did not find, directly or in its cause, or None."""
     if isinstance(error, ModuleNotFoundError) and error.name:
         return error.name.partition(".")[0]
     return _not_found(error.__cause__) if isinstance(error, ImportError) else None

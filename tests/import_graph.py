@@ -41,7 +41,8 @@ def imports(file: str, *, annotations: bool = True) -> Iterator[str]:
     for node in _nodes(ast.parse((ROOT / file).read_text()), annotations):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file} has a relative import"
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 

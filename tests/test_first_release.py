@@ -17,6 +17,7 @@ import mltune
 from mltune import TrialState
 from mltune.report.read import read_view
 from mltune.report.write import write_report
+from mltune.studies import read_config
 from mltune.tracking.reader import read_study
 from tests import recorded
 
@@ -39,6 +40,7 @@ def test_they_are_listed_and_read(first_release: dict[str, str], client: MlflowC
 
 @pytest.mark.parametrize("name", ["finished", "conditional", "failed", "killed"])
 def test_their_reports_are_made(name: str, first_release: dict[str, str], client: MlflowClient) -> None:
+    assert read_config(client, first_release[name]) is not None
     write_report(client, read_view(client, first_release[name]))
     files = {each.path for each in client.list_artifacts(first_release[name], "report")}
     assert {"report/report.html", "report/leaderboard.csv"} <= files

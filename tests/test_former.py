@@ -101,6 +101,8 @@ def test_the_command_takes_former_options_and_does_not_show_them(
     assert recorded["keep_models"] == "none"
     assert command("run", "study.yaml", "--models", "none", "--keep-models", "all") == 2
     assert "`models` is the former name of `keep_models`" in capfd.readouterr().err
+    assert command("run", "study.yaml", "--models", "none", "--register", "kept") == 2
+    assert "`registered_model_name` needs the best trial's model" in capfd.readouterr().err
     assert command("run", "--help") == 0
     shown = capfd.readouterr().out
     assert ("--keep-models" in shown, "--models" in shown, "--register " in shown) == (True, False, False)

@@ -43,6 +43,7 @@ def test_better_is_strict_and_nothing_is_worse_than_none() -> None:
 def test_nan_is_better_than_nothing_else() -> None:
     assert not LEAST.better(math.nan, 1.0)
     assert LEAST.best([trial(0, 1.0), trial(1, math.nan)]) == trial(0, 1.0)
+    assert LEAST.best([trial(0, math.nan), trial(1, 1.0)]) == trial(1, 1.0)
 
 
 def test_it_is_written_as_people_say_it() -> None:

@@ -76,7 +76,7 @@ def conclude(session: Session, study: OpenStudy) -> Study:
 
 
 def as_study(session: Session, study: OpenStudy, state: TrialState, reason: str | None = None) -> Study:
-    """The study as it is now, in a final state."""
+    """Return the study as it is now, in a final state."""
     config, tracker = session.request.config, session.tracker
     return Study(
         run_id=tracker.run_id,
@@ -115,14 +115,14 @@ def _report(session: Session, study: OpenStudy, state: TrialState) -> None:
 
 
 def _kept(state: StudyState) -> tuple[FrozenTrial, ...]:
-    """The trials in the order of their numbers, without the models that were deleted."""
+    """Return the trials ordered by number, without the models that were deleted."""
     only_best = state.config.keep_models is Models.BEST
     trials = (replace(each, model_id=None) if only_best and each is not state.best else each for each in state.trials)
     return tuple(sorted(trials, key=lambda trial: trial.number))
 
 
 def _close_early(session: Session, error: BaseException) -> bool:
-    """Close what is open; return whether the store took it."""
+    """Close what is open; return whether it was written to the store."""
     study = session.study
     state, why = (TrialState.INTERRUPTED if isinstance(error, Stop) else TrialState.FAILED), _why_ended(error)
     if study is not None:
@@ -175,7 +175,7 @@ def _why_ended(error: BaseException) -> str | None:
 
 
 def _why_failed(state: StudyState) -> str:
-    """Why a study has no result."""
+    """Return why a study has no result."""
     n_trials = len(state.trials)
     if state.aborted and state.best is not None:
         return f"the first trials since the study was resumed all failed; the last one: {state.last_error}"

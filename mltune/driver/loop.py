@@ -258,7 +258,7 @@ class Loop:
             self._handle_signal(self._signals.received)
         grace = self._config.grace_period
         if self._state.running and self._state.overdue > grace:
-            self._callback.on_note(f"the timeout is over since {grace:g} s: the trials that still run are interrupted")
+            self._callback.on_note(f"the timeout ended {grace:g} s ago: the trials that still run are interrupted")
             self._executor.close()
             self.interrupt()
 

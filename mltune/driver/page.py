@@ -74,7 +74,7 @@ class StudyPage(Callback):
         config = self._config
         finite = config.algorithm.name in FINITE
         try:
-            return lint(trials, config.space, config.goal, initial_points=config.initial_points, enumerated=finite)
+            return lint(trials, config.space, config.goal, initial_points=config.initial_points, finite=finite)
         except Exception as error:  # a study does not fail for advice
             return (f"lint failed: {redact(f'{type(error).__name__}: {error}')}",)
 

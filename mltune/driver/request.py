@@ -26,7 +26,7 @@ class Resolved:
     Attributes:
         config: The study.
         engine: Proposes.
-        executor: The class of who runs the trials.
+        executor: The executor's class.
         notes: What the user should know of the choices that were made.
     """
 

@@ -53,7 +53,7 @@ def lint(
     goal: Goal,
     *,
     initial_points: Sequence[Params] = (),
-    enumerated: bool = False,
+    finite: bool = False,
     planned: int = 0,
 ) -> tuple[str, ...]:
     """Return one sentence with a remedy for each problem in a study's set-up.
@@ -63,7 +63,7 @@ def lint(
         space: The search space.
         goal: The metric, and whether smaller or larger values are better.
         initial_points: The hand-picked points.
-        enumerated: Whether all points were known beforehand, as in a grid.
+        finite: Whether the number of points is fixed, as in a grid.
         planned: The total number of trials if some are still to run, else 0.
     """
     finished = [trial for trial in trials if trial.finished]
@@ -72,7 +72,7 @@ def lint(
     if len(complete) >= _FEW and complete[0].value == complete[-1].value:
         return (*_failures(study), *_constant(study))
     rules: list[Callable[[_Study], Iterator[str]]] = [_failures]
-    if not enumerated:
+    if not finite:
         rules += [_too_few, _first_is_best, _linear, _on_bound, _no_influence]
     return tuple(warning for rule in rules for warning in rule(study))
 

@@ -30,7 +30,7 @@ class View:
         space: The search space, or the smallest one that contains all trials if the study file cannot be read.
         n_jobs: The number of trials that run at once.
         initial_points: The hand-picked points.
-        enumerated: Whether all points were known beforehand.
+        finite: Whether the number of points is fixed, as in a grid.
         n_trials: The total number of trials that the study may use, or None if that is unlimited or unknown.
     """
 
@@ -40,7 +40,7 @@ class View:
     n_jobs: int = 1
     n_trials: int | None = None
     initial_points: Sequence[Params] = ()
-    enumerated: bool = False
+    finite: bool = False
 
     @classmethod
     def from_config(cls, record: StudyRecord, trials: Sequence[FrozenTrial], config: StudyConfig) -> View:
@@ -52,7 +52,7 @@ class View:
             n_jobs=config.n_jobs,
             n_trials=config.n_trials,
             initial_points=config.initial_points,
-            enumerated=config.algorithm.name in FINITE,
+            finite=config.algorithm.name in FINITE,
         )
 
     @property
@@ -84,6 +84,6 @@ class View:
             self.space,
             self.goal,
             initial_points=self.initial_points,
-            enumerated=self.enumerated,
+            finite=self.finite,
             planned=self.n_trials or 0 if unfinished else 0,
         )

@@ -34,7 +34,7 @@ def write_report(client: MlflowClient, view: View, warnings: Sequence[str] | Non
         warnings: The warnings of :func:`mltune.report.lint`, or None to compute them.
 
     Raises:
-        MissingPackageError: A package is missing that draws.
+        MissingPackageError: plotly or matplotlib is missing.
     """
     if sentences := missing():
         raise MissingPackageError(sentences)

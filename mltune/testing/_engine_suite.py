@@ -1,4 +1,4 @@
-"""What the laws of engines stand on: the engine under test, searches for it, and runs of it in memory."""
+"""The basis of the engines' contract: the engine under test, searches for it, and runs of it in memory."""
 
 from __future__ import annotations
 

@@ -32,6 +32,11 @@ class Registration:
     fault: str | None = None
 
     @property
+    def kept(self) -> tuple[str, float] | None:
+        """The first release's name of :attr:`champion`."""
+        return self.champion
+
+    @property
     def uri(self) -> str:
         """URI from which MLflow loads the version."""
         plain = self.champion is not None or self.fault is not None

@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 from typing import ClassVar
 
-from mltune.engines import ENUMERATED, AlgorithmInfo, AskTellEngine, Option, SearchProblem
+from mltune.engines import ENUMERATED, AlgorithmInfo, Engine, Option, SearchProblem
 from mltune.space import Value
 from mltune.trial import FrozenTrial
 
 
-class TemplateEngine(AskTellEngine):
+class TemplateEngine(Engine):
     """Offers ``nearby``, beside grid, manual, qmc and random, which mltune enumerates for every engine."""
 
     algorithms: ClassVar = {

@@ -79,7 +79,7 @@ def test_silent_on_a_healthy_study(algorithm: str, seed: int) -> None:
 
 
 def test_silent_on_few_or_no_trials() -> None:
-    assert warnings([], HEALTHY, enumerated=True) == ()
+    assert warnings([], HEALTHY, finite=True) == ()
     assert warnings(studied(healthy, HEALTHY, n_trials=8, seed=2), HEALTHY) == ()
 
 
@@ -180,4 +180,4 @@ def test_trials_to_come_are_no_few_trials() -> None:
 def test_a_grid_is_only_checked_for_what_it_can_help() -> None:
     space = SearchSpace({"x": Int(0, 9), "y": Int(0, 1)})
     trials = studied(lambda params: params["x"], space, algorithm="grid", n_trials=20)
-    assert warnings(trials, space, enumerated=True) == ()
+    assert warnings(trials, space, finite=True) == ()
