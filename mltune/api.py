@@ -4,25 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from mltune import studies
 from mltune.config import StudyConfig, validate
 from mltune.driver.events import Callback, Callbacks
+from mltune.driver.lines import logged
 from mltune.driver.request import StudyRequest, resolve
 from mltune.driver.resume import prepare_resume
 from mltune.driver.run import run_session
 from mltune.errors import RequestError
 from mltune.former import accepts_former_names
 from mltune.objective import Objective, pack
-from mltune.study import Study
+from mltune.space import Params, SearchSpace
+from mltune.study import Study, StudySummary
 from mltune.terminal.display import make_display
 from mltune.tracking import connection
-
-if TYPE_CHECKING:
-    from mltune.space import Params, SearchSpace
-    from mltune.study import StudySummary
-    from mltune.trial import Direction, Models
+from mltune.trial import Direction, Models
 
 __all__ = ["list_studies", "load_study", "resume", "resume_study", "run_study", "tune"]
 
@@ -221,7 +219,7 @@ def run_study(config: StudyConfig, objective: Objective | str, callback: Callbac
     """
     resolved = resolve(config)
     packed = pack(objective, in_process=resolved.executor.limits.in_process, folder=folder or ".")
-    return run_session(StudyRequest(study=resolved, objective=packed), callback)
+    return run_session(StudyRequest(study=resolved, objective=packed), logged(callback))
 
 
 def resume_study(
@@ -235,6 +233,7 @@ def resume_study(
     steal: bool = False,
 ) -> Study:
     """Resume a study; see :func:`resume`, and :func:`mltune.driver.resume.prepare_resume` for the arguments."""
+    callback = logged(callback)
     prepared = prepare_resume(run_id, changes, callback, objective=objective, file=file, folder=folder, steal=steal)
     return prepared if isinstance(prepared, Study) else run_session(prepared, callback)
 

@@ -13,17 +13,16 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from mltune._util.redaction import redact
 from mltune.errors import RequestError
+from mltune.goal import Goal
 from mltune.text import format_counts
-from mltune.tracking import registry
+from mltune.tracking import outputs
+from mltune.tracking.connection import Store
 from mltune.tracking.cost import TrackingCost
+from mltune.tracking.registration import Registration
+from mltune.trial import Direction, FrozenTrial, TrialState
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from mltune.goal import Goal
-    from mltune.tracking.connection import Store
-    from mltune.tracking.registry import Registration
-    from mltune.trial import Direction, FrozenTrial, TrialState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +121,7 @@ class Study:
             RequestError: No trial is COMPLETE, or the best one logged no model.
         """
         client = self.store.client
-        return mlflow.pyfunc.load_model(_download(client, registry.model_of(client, self.best_trial)))
+        return mlflow.pyfunc.load_model(_download(client, outputs.model_of(client, self.best_trial)))
 
 
 StudyResult = Study

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import typing
 from importlib.metadata import version
 
 import pytest
@@ -72,3 +73,16 @@ def test_names_that_plugins_of_the_first_release_import() -> None:
     assert space.same is space.identical
     both = space.SearchSpace({"x": space.Float(0, 2), "n": space.Int(1, 3)})
     assert both.at([0.5, 1.0]) == both.from_unit([0.5, 1.0]) == {"x": 1.0, "n": 3}
+
+
+@pytest.mark.parametrize("name", ["tune", "resume", "load_study", "list_studies"])
+def test_the_types_of_public_functions_can_be_looked_up(name: str) -> None:
+    hints = typing.get_type_hints(getattr(mltune, name))
+    assert "return" in hints
+
+
+def test_the_types_of_callbacks_can_be_looked_up() -> None:
+    methods = [method for name, method in vars(mltune.Callback).items() if name.startswith("on_")]
+    assert [typing.get_type_hints(method)["study"] for method in methods if method.__name__ != "on_note"] == [
+        mltune.StudyState
+    ] * 6

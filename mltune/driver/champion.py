@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from mlflow.entities.model_registry import ModelVersion
 
-from mltune.tracking import proof, registry
+from mltune.tracking import outputs, proof, registry
 
 if TYPE_CHECKING:
     from mltune.driver.session import Session
-    from mltune.tracking.registry import Registration
+    from mltune.tracking.registration import Registration
     from mltune.trial import FrozenTrial
 
 
@@ -34,5 +34,5 @@ def register(session: Session, name: str, best: FrozenTrial) -> Registration:
 
 def _add_version(session: Session, name: str, best: FrozenTrial) -> ModelVersion:
     client, config = session.store.client, session.request.config
-    model_id = registry.model_of(client, best)
+    model_id = outputs.model_of(client, best)
     return registry.add_version(client, name, best, model_id, study=session.run_id, goal=config.goal)

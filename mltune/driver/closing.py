@@ -23,7 +23,7 @@ from mltune.trial import FrozenTrial, Models, TrialState
 if TYPE_CHECKING:
     from mltune.driver.session import OpenStudy, Session
     from mltune.driver.state import StudyState
-    from mltune.tracking.registry import Registration
+    from mltune.tracking.registration import Registration
 
 
 @contextlib.contextmanager

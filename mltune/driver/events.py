@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from mltune.driver.state import StudyState
-    from mltune.study import Study
-    from mltune.trial import FrozenTrial
+from mltune.driver.state import StudyState
+from mltune.study import Study
+from mltune.trial import FrozenTrial
 
 
 class Callback:

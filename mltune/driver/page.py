@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mltune.driver.state import StudyState
     from mltune.report.view import View
     from mltune.tracking.connection import Store
-    from mltune.tracking.registry import Registration
+    from mltune.tracking.registration import Registration
     from mltune.tracking.runs import Tracker
 
 

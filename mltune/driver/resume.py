@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from mltune.config import StudyConfig, read_yaml, validate
 from mltune.driver.attempts import Attempts
 from mltune.driver.events import Callback, notify
-from mltune.driver.lines import logged
 from mltune.driver.request import Resolved, StudyRequest, implied_executor, resolve
 from mltune.errors import RequestError
 from mltune.objective import Objective, ObjectiveRef, pack
@@ -62,7 +61,7 @@ def prepare_resume(
     study = resolve(config)
     config = study.config
     if (finished := _finished(record, config)) is not None:
-        notify(logged(callback), f"study {run_id} is finished and was left as it is: {finished}")
+        notify(callback, f"study {run_id} is finished and was left as it is: {finished}")
         return from_record(record, store, config)
     where = [folder, record.tags.get("folder"), "."]
     found = _objective(objective or config.objective, study, [Path(each) for each in where if each is not None])

@@ -11,7 +11,6 @@ from mltune._util.signals import Signals, Stop
 from mltune._util.timing import Stopwatch
 from mltune.driver import closing, opening
 from mltune.driver.events import Callback, CallbackError, Callbacks
-from mltune.driver.lines import logged
 from mltune.driver.loop import Loop
 from mltune.driver.page import StudyPage
 from mltune.driver.request import StudyRequest, executor_options
@@ -52,7 +51,7 @@ def run_session(request: StudyRequest, callback: Callback) -> Study:
             settings=settings,
             tracker=_make_tracker(request, store, executor, clock),
             executor=executor,
-            callback=logged(callback),
+            callback=callback,
             signals=signals,
             timing=timing.TIMING,
             notes=[*request.notes, *request.study.notes],

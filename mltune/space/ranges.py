@@ -6,13 +6,11 @@ import math
 from dataclasses import dataclass
 from decimal import Decimal
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from mltune.errors import SpaceError
+from mltune.params import Value
 from mltune.space.parameter import Parameter, When, assign, freeze_when, plain
-
-if TYPE_CHECKING:
-    from mltune.params import Value
 
 _EXACT = 2**53  # floats represent every integer up to this one
 

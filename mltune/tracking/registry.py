@@ -2,87 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from mlflow import MlflowClient
-from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from mltune.errors import RequestError
 from mltune.goal import Goal
+from mltune.tracking.registration import ALIAS, Registration
 from mltune.tracking.tags import prefixed, without_prefix
 from mltune.trial import FrozenTrial, is_finite
-
-ALIAS = "champion"
-
-
-@dataclass(frozen=True)
-class Registration:
-    """A registered model version.
-
-    Attributes:
-        champion: The version that keeps the alias because its recorded value is better, and that value.
-        fault: Why the version cannot be used and so does not get the alias.
-    """
-
-    name: str
-    version: str
-    champion: tuple[str, float] | None = None
-    fault: str | None = None
-
-    @property
-    def kept(self) -> tuple[str, float] | None:
-        """The first release's name of :attr:`champion`."""
-        return self.champion
-
-    @property
-    def uri(self) -> str:
-        """URI from which MLflow loads the version."""
-        plain = self.champion is not None or self.fault is not None
-        return f"models:/{self.name}/{self.version}" if plain else f"models:/{self.name}@{ALIAS}"
-
-    def __str__(self) -> str:
-        made = f"registered model '{self.name}' version {self.version}"
-        if self.fault is not None:
-            return f"{made}, not made {ALIAS}: it must load and predict in a fresh process, but: {self.fault}"
-        if self.champion is None:
-            return f"{made} as {ALIAS}"
-        version, value = self.champion
-        return f"{made}; version {version} stays {ALIAS}, its recorded value {value:g} is better"
-
-
-def outputs(run: Run) -> set[str]:
-    """Return the ids of the LoggedModels among a run's outputs, which MLflow does not order."""
-    return {str(output.model_id) for output in run.outputs.model_outputs} if run.outputs is not None else set()
-
-
-def find_model(client: MlflowClient, run_id: str) -> str | None:
-    """Return the id of the last LoggedModel of a run, or None if it has none."""
-    run = client.get_run(run_id)
-    model_ids = outputs(run)
-    if len(model_ids) < 2:
-        return next(iter(model_ids), None)
-    models = client.search_logged_models(
-        [run.info.experiment_id],
-        f"source_run_id = '{run_id}'",
-        order_by=[{"field_name": "creation_timestamp", "ascending": False}],
-    )
-    return next((str(model.model_id) for model in models if model.model_id in model_ids), None)
-
-
-def model_of(client: MlflowClient, best: FrozenTrial) -> str:
-    """Return the id of the last model that the best trial logged.
-
-    Raises:
-        RequestError: It logged none.
-    """
-    model_id = best.model_id or find_model(client, str(best.run_id))
-    if model_id is None:
-        raise RequestError(
-            f"the best trial must have logged a model, but trial {best.number} has none: call trial.log_model in it"
-        )
-    return model_id
 
 
 def add_version(

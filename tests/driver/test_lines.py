@@ -16,7 +16,7 @@ import mltune
 from mltune import Callback, Study, StudyFailedError, StudyState
 from mltune.driver.lines import Log
 from mltune.messages import StoreDown, StoreUp
-from mltune.tracking.registry import Registration
+from mltune.tracking.registration import Registration
 
 Caplog = pytest.LogCaptureFixture
 

@@ -10,7 +10,9 @@ from mlflow.entities import LoggedModelOutput
 
 from mltune import Direction, FrozenTrial
 from mltune.goal import Goal
-from mltune.tracking.registry import ALIAS, add_version, find_model, promote
+from mltune.tracking.outputs import find_model
+from mltune.tracking.registration import ALIAS
+from mltune.tracking.registry import add_version, promote
 
 
 def a_trial(client: MlflowClient, value: float) -> tuple[FrozenTrial, str]:
