@@ -137,7 +137,6 @@ class Adder(mlflow.pyfunc.PythonModel):
 SCRIPT = f"""{PYTHON_MODEL}
 import pandas as pd
 from mltune.worker.models import log_model
-from tests.store import model_ids
 example = pd.DataFrame({{{{"a": [1.0]}}}})
 logged = log_model(Adder(3), "m", run_id="{{run_id}}", experiment_id="{{experiment_id}}", input_example=example)
 print(logged.model_id)
