@@ -63,10 +63,10 @@ def test_the_page_on_loops_and_studies_runs(client: MlflowClient) -> None:
 
 def test_links_lead_somewhere() -> None:
     for page in [
-        ROOT / "README.md",
-        ROOT / "CHANGELOG.md",
+        *ROOT.glob("*.md"),
         *ROOT.glob("docs/*.md"),
         *ROOT.glob("projects/*/README.md"),
+        *ROOT.glob("plugins/*/README.md"),
     ]:
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
