@@ -61,6 +61,8 @@ def _added(measure: str, milliseconds: int, target: float, peer: _Peer, n: int =
         target=target,
         repeats=1 if tutorial else 5,
     )
+    if tutorial:  # too few trials for a look at the CPU time
+        return [row]
     cpu = f"{measure}, {milliseconds} ms fit: CPU added to a trial"
     return [row, replace(row, measure=cpu, ours=ours.cpu, theirs=theirs.cpu, bare=bare.cpu, target=None)]
 
