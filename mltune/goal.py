@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from mltune.trial import Direction, FrozenTrial, TrialState, is_finite
+from mltune.trial import Direction, FrozenTrial, final_value
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Goal:
 
     def best(self, trials: Iterable[FrozenTrial]) -> FrozenTrial | None:
         """Return the best COMPLETE trial, of equal ones that with the lowest number, or None if none is COMPLETE."""
-        complete = (trial for trial in trials if _final_value(trial) is not None)
+        complete = (trial for trial in trials if final_value(trial) is not None)
         return min(complete, key=self._rank, default=None)
 
     def ranked(self, trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
@@ -56,7 +56,7 @@ class Goal:
         improvements: list[FrozenTrial] = []
         best: float | None = None
         for trial in trials:
-            value = _final_value(trial)
+            value = final_value(trial)
             if value is not None and self.better(value, best):
                 best = value
                 improvements.append(trial)
@@ -64,12 +64,7 @@ class Goal:
 
     def _rank(self, trial: FrozenTrial) -> tuple[bool, float, int]:
         """Return a sort key: the better the trial, the smaller."""
-        value = _final_value(trial)
+        value = final_value(trial)
         if value is None:
             return (True, 0.0, trial.number)
         return (False, value if self.direction is Direction.MINIMIZE else -value, trial.number)
-
-
-def _final_value(trial: FrozenTrial) -> float | None:
-    """Return the value of a COMPLETE trial, or None for any other trial."""
-    return trial.value if trial.state is TrialState.COMPLETE and is_finite(trial.value) else None

@@ -224,3 +224,8 @@ def _as_float(value: Any, name: str) -> float:
 def is_finite(value: float | None) -> bool:
     """Return whether the value is not None, not NaN and not infinite."""
     return value is not None and math.isfinite(value)
+
+
+def final_value(trial: FrozenTrial) -> float | None:
+    """Return the value of a COMPLETE trial, or None for any other trial."""
+    return trial.value if trial.state is TrialState.COMPLETE and is_finite(trial.value) else None

@@ -80,6 +80,10 @@ class Log(Lines):
     def write(self, text: str, level: int, label: str) -> None:
         self._logger.log(level, "%s", text)
 
+    def _say(self, text: str, level: int = logging.INFO, label: str = "") -> None:
+        if self._logger.isEnabledFor(level):  # else nobody needs the text without its credentials
+            super()._say(text, level, label)
+
     def on_study_end(self, study: StudyState, result: Study | None) -> None:
         if result is None:
             self._say(f"study {study.config.name} ended early: {study.format_counts()}", logging.WARNING)

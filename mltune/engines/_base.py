@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from mltune.engines._points import ENUMERATED, enumerate_points
+from mltune.engines._points import ENUMERATED, count_all, enumerate_points
 from mltune.messages import Decision
 from mltune.search import AlgorithmInfo, Observation, SearchProblem, ask_seed
 
@@ -53,7 +53,7 @@ class Engine:
     @property
     def n_points(self) -> int | None:
         """The number of points of a grid or a list, including ``initial_points``, or None if it is unlimited."""
-        return len(self.search.initial_points) + len(self._points) if isinstance(self._points, list) else None
+        return count_all(self.search, self._points)
 
     @classmethod
     def auto(cls, search: SearchProblem, n_trials: int | None) -> str:

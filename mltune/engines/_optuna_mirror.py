@@ -19,7 +19,7 @@ from mltune.engines._optuna_space import from_optuna, suggest, to_distribution, 
 from mltune.errors import RequestError
 from mltune.search import Observation, SearchProblem, ask_seed
 from mltune.space import Categorical, Params, Value
-from mltune.trial import FrozenTrial, TrialState, is_finite
+from mltune.trial import FrozenTrial, TrialState, final_value, is_finite
 
 if TYPE_CHECKING:
     from mltune.goal import Goal
@@ -156,7 +156,7 @@ class SamplerMirror(_Mirror):
             self.adopt(trial.number, trial.params)
         if trial.state is TrialState.INTERRUPTED:
             self._end(trial.number, None, optuna.trial.TrialState.FAIL)
-        elif (value := _completed(trial)) is not None:
+        elif (value := final_value(trial)) is not None:
             self._best = value if self._goal.better(value, self._best) else self._best
             self._end(trial.number, value)
         elif self._tpe:
@@ -207,15 +207,10 @@ class PrunerMirror(_Mirror):
         trial_id = self._trial_id(trial.number)
         for step, value in trial.reports.items():
             self._storage.set_trial_intermediate_value(trial_id, step, self._number(value))
-        if (result := _completed(trial)) is not None:
+        if (result := final_value(trial)) is not None:
             self._end(trial.number, result)
         else:
             self._end(trial.number, None, optuna.trial.TrialState.FAIL)
 
     def _number(self, value: float) -> float:
         return value if is_finite(value) else math.copysign(_WORST, self._goal.worst)
-
-
-def _completed(trial: FrozenTrial) -> float | None:
-    """Return the value of a COMPLETE trial, or None for any other trial."""
-    return trial.value if trial.state is TrialState.COMPLETE and is_finite(trial.value) else None

@@ -76,10 +76,12 @@ def enumerate_points(search: SearchProblem) -> Points | None:
 
 def count_points(search: SearchProblem) -> int | None:
     """Return the number of points, including ``initial_points``, or None if it is unlimited."""
-    if search.algorithm.name not in FINITE:
-        return None
-    grid_points = _grid_without_initial(search) if search.algorithm.name == "grid" else []
-    return len(search.initial_points) + len(grid_points)
+    return count_all(search, enumerate_points(search) if search.algorithm.name in FINITE else None)
+
+
+def count_all(search: SearchProblem, points: Points | None) -> int | None:
+    """Return the number of ``points`` and ``initial_points`` together, or None if it is unlimited."""
+    return len(search.initial_points) + len(points) if isinstance(points, list) else None
 
 
 def _grid_without_initial(search: SearchProblem) -> list[Params]:
