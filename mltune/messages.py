@@ -46,6 +46,21 @@ class Task:
     experiment_id: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """A registered model to load, and to predict with, in a process that does nothing else.
+
+    Attributes:
+        uri: The model's URI, such as ``models:/NAME/3``.
+        environment: Environment variables that reach the store; None unsets one.
+        folder: An empty folder, where the process works.
+    """
+
+    uri: str
+    environment: Mapping[str, str | None]
+    folder: str
+
+
 @dataclass(frozen=True)
 class Reported:
     """A running trial reported the metrics of a step, and waits for an answer.

@@ -24,14 +24,15 @@ def environment(variables: Mapping[str, str | None]) -> Iterator[None]:
     False
     """
     before = {name: os.environ.get(name) for name in variables}
-    _set(variables)
+    set_variables(variables)
     try:
         yield
     finally:
-        _set(before)
+        set_variables(before)
 
 
-def _set(variables: Mapping[str, str | None]) -> None:
+def set_variables(variables: Mapping[str, str | None]) -> None:
+    """Set environment variables; None unsets one."""
     for name, value in variables.items():
         if value is None:
             os.environ.pop(name, None)

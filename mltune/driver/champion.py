@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from mlflow.entities.model_registry import ModelVersion
 
-from mltune.tracking import outputs, proof, registry
+from mltune.execution.verification import verify_model
+from mltune.tracking import outputs, registry
 
 if TYPE_CHECKING:
     from mltune.driver.session import Session
@@ -28,7 +29,8 @@ def register(session: Session, name: str, best: FrozenTrial) -> Registration:
     """
     version = session.do(lambda: _add_version(session, name, best))
     environment = {**session.store.environment, **session.settings}
-    fault = proof.verify_model(f"models:/{name}/{version.version}", environment, session.check)
+    uri = f"models:/{name}/{version.version}"
+    fault = verify_model(session.executor.template, uri, environment, session.check)
     return session.do(lambda: registry.promote(session.store.client, version, fault))
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
+    from mltune.execution.template import Template
     from mltune.messages import Decision, Message, Task, WorkerConfig
 
 
@@ -60,10 +61,12 @@ class Executor(ABC):
     Attributes:
         limits: What the executor can do.
         packages: Packages that must be importable for the executor.
+        template: The process that new ones can be forked from, which has run no user code; None if there is none.
     """
 
     limits: ClassVar[Limits] = Limits()
     packages: ClassVar[tuple[str, ...]] = ()
+    template: Template | None = None
 
     def __init__(self, options: ExecutorOptions) -> None:
         self.options = options

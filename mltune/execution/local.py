@@ -51,7 +51,6 @@ class LocalExecutor(Executor):
         self._n_jobs = options.n_jobs
         self._trial_memory = options.trial_memory
         self._workers: list[WorkerProcess] = []
-        self._template: Template | None = None
         self._setup: WorkerConfig | None = None
         self._next_look = 0.0
         self._woken, self._waker = socket.socketpair()
@@ -59,13 +58,13 @@ class LocalExecutor(Executor):
         self._waker.setblocking(False)
 
     def warm_up(self) -> None:
-        self._template = _prepared.pop() if _prepared else Template(_environment(self._n_jobs))
+        self.template = _prepared.pop() if _prepared else Template(_environment(self._n_jobs))
         for _ in range(self._n_jobs):
-            self._workers.append(WorkerProcess(self._template))  # one by one: a signal may interrupt the loop
+            self._workers.append(WorkerProcess(self.template))  # one by one: a signal may interrupt the loop
 
     def start(self, setup: WorkerConfig) -> None:
         self._setup = setup
-        if self._template is None:
+        if self.template is None:
             self.warm_up()
         for worker in self._workers:
             worker.send(setup)
@@ -113,8 +112,8 @@ class LocalExecutor(Executor):
         for worker in self._workers:
             if worker.supervisor.has_started():
                 worker.end(grace=_CLOSE_GRACE if worker.ready and worker.task is None else 0.0)
-        if self._template is not None:
-            self._template.close()  # those that it has not forked yet end with it
+        if self.template is not None:
+            self.template.close()  # those that it has not forked yet end with it
         for worker in self._workers:
             if not worker.supervisor.has_started():
                 worker.end()
@@ -129,9 +128,9 @@ class LocalExecutor(Executor):
         return list(wait([self._woken, *(worker.connection for worker in self._workers)], max(0.0, pause)))
 
     def _spawn(self) -> WorkerProcess:
-        assert self._template is not None
+        assert self.template is not None
         assert self._setup is not None
-        worker = WorkerProcess(self._template)
+        worker = WorkerProcess(self.template)
         worker.send(self._setup)
         return worker
 

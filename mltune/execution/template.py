@@ -11,7 +11,10 @@ from collections.abc import Mapping, Sequence
 from mltune._util.env import QUIET_ARROW
 from mltune._util.processes import MARK, open_pidfd
 
-_BOOT = "import sys; sys.path[:] = eval(sys.argv[1]); from mltune.worker.{0} import main; main(*sys.argv[2:])"
+_BOOT = (
+    "import sys; own = sys.path[:]; sys.path[:] = eval(sys.argv[1]); "
+    "from mltune.worker.{0} import main; main(own, *sys.argv[2:])"
+)
 _NO_MARK = "0" * 32  # replaced in each fork by a mark of the same length
 
 
@@ -22,17 +25,18 @@ class Template:
 
     Args:
         environment: The environment of the workers.
+        preload: Whether workers are forked from a template, rather than programs of their own.
 
     Attributes:
         process: The template process, or None if there is none.
     """
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str], *, preload: bool = True) -> None:
         self.process: subprocess.Popen[bytes] | None = None
         self._environment = environment
         self._folder = os.getcwd()
         self._sys_path = repr(sys.path)
-        if (pidfd := open_pidfd(os.getpid())) is None:
+        if not preload or (pidfd := open_pidfd(os.getpid())) is None:
             return
         os.close(pidfd)
         self._control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

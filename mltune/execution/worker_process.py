@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
 from mltune.execution.supervisor import END_GRACE, Supervisor
-from mltune.messages import Decision, Died, Task, WorkerConfig
+from mltune.messages import Decision, Died, Task, Verification, WorkerConfig
 
 if TYPE_CHECKING:
     from mltune.errors import ObjectiveError
@@ -24,6 +24,7 @@ class WorkerProcess:
 
     Args:
         template: Starts it.
+        name: What it is called where its end is told.
 
     Attributes:
         connection: The channel to the worker.
@@ -33,7 +34,8 @@ class WorkerProcess:
         task: The task that it runs, or will run once it is ready, or None.
     """
 
-    def __init__(self, template: Template) -> None:
+    def __init__(self, template: Template, name: str = "the worker") -> None:
+        self._name = name
         self.mark = uuid.uuid4().hex
         self.ready = False
         self.task: Task | None = None
@@ -47,7 +49,7 @@ class WorkerProcess:
         self.supervisor = Supervisor(link, process, forked=forked)
         self.connection = Connection(driver_end.detach())
 
-    def send(self, message: WorkerConfig | Task | tuple[int, Decision]) -> None:
+    def send(self, message: WorkerConfig | Verification | Task | tuple[int, Decision]) -> None:
         with contextlib.suppress(ConnectionError):  # the worker died; the next read will show it
             self.connection.send(message)
 
@@ -99,7 +101,7 @@ class WorkerProcess:
         status = self.supervisor.close()
         with self._crash as file:
             file.seek(0)
-            return Died(f"the worker {_how(status)}", file.read().decode(errors="replace"))
+            return Died(f"{self._name} {_how(status)}", file.read().decode(errors="replace"))
 
 
 def _how(status: int) -> str:

@@ -45,8 +45,7 @@ def promote(client: MlflowClient, version: ModelVersion, fault: str | None = Non
     Args:
         client: A client of the store.
         version: The version.
-        fault: Why the version cannot be used and must not get the alias, or None; see
-            :func:`mltune.tracking.proof.verify_model`.
+        fault: Why the version cannot be used and must not get the alias, or None.
     """
     name, number = str(version.name), str(version.version)
     if fault is not None:

@@ -16,13 +16,16 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from mltune._util.env import set_variables
 from mltune._util.processes import open_pidfd
 from mltune.errors import ObjectiveError
+from mltune.messages import Verification
 from mltune.worker.supervisor import fork_worker
+from mltune.worker.verification import verify
 
 if TYPE_CHECKING:
     from mltune.messages import Decision, Reported, Task, WorkerConfig
@@ -45,12 +48,7 @@ def load_runner(setup: WorkerConfig, report: Callable[[Reported], Decision], dum
     from mltune.worker import attach
     from mltune.worker.runner import Runner
 
-    for name, value in setup.environment.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
-
+    set_variables(setup.environment)
     attach.prepare_worker()
     return Runner(setup, report, dump_to)
 
@@ -73,19 +71,20 @@ class _Channel:
         return answers.get()
 
 
-def main(*numbers: str) -> None:
+def main(sys_path: Sequence[str], *numbers: str) -> None:
     """Become a worker's supervisor, and in the worker serve the driver; for a worker that is a program of its own.
 
     Args:
+        sys_path: ``sys.path`` as Python made it.
         numbers: The driver's pid, and the file descriptors as for :func:`serve`.
     """
     driver, *fds = map(int, numbers)
     pidfd = open_pidfd(driver)
     if os.getppid() == driver:
-        serve(*fds, driver=pidfd)
+        serve(*fds, driver=pidfd, sys_path=sys_path)
 
 
-def serve(channel: int, crash: int, link: int, *, driver: int | None) -> NoReturn:
+def serve(channel: int, crash: int, link: int, *, driver: int | None, sys_path: Sequence[str]) -> NoReturn:
     """Fork the worker from this process, which becomes its supervisor; serve the driver until it closes the channel.
 
     Args:
@@ -93,13 +92,14 @@ def serve(channel: int, crash: int, link: int, *, driver: int | None) -> NoRetur
         crash: That of the file for the traceback of a crash.
         link: That of the supervisor's link to the driver.
         driver: A pidfd of the driver, or None if the system has none.
+        sys_path: ``sys.path`` as Python made it, without what the driver has added.
     """
     for fd in (channel, crash, link):
         os.set_inheritable(fd, False)
     fork_worker(socket.socket(fileno=link), driver, keep=(channel, crash))
     faulthandler.enable(crash)
     with contextlib.suppress(EOFError, ConnectionError):
-        _serve(_Channel(Connection(channel)), crash)
+        _serve(_Channel(Connection(channel)), crash, sys_path)
     timer = threading.Timer(_EXIT_GRACE, _kill_group)
     timer.daemon = True
     timer.start()
@@ -107,9 +107,12 @@ def serve(channel: int, crash: int, link: int, *, driver: int | None) -> NoRetur
     sys.exit(0)
 
 
-def _serve(channel: _Channel, crash: int) -> None:
+def _serve(channel: _Channel, crash: int, sys_path: Sequence[str]) -> None:
     importlib.import_module("mltune.worker.runner")  # import MLflow, which takes seconds, while the driver prepares
-    setup: WorkerConfig = channel.connection.recv()
+    setup: WorkerConfig | Verification = channel.connection.recv()
+    if isinstance(setup, Verification):
+        channel.send(verify(setup, sys_path))
+        return
     try:
         runner = load_runner(setup, channel.report, crash)
     except ObjectiveError as error:

@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from multiprocessing.connection import wait
 
 from mltune._util.env import QUIET_ARROW
@@ -20,10 +21,11 @@ from mltune._util.processes import die_with, live_on, open_pidfd, set_mark
 from mltune.worker.main import serve
 
 
-def main(*numbers: str) -> None:
+def main(sys_path: Sequence[str], *numbers: str) -> None:
     """Fork a worker for each request until the driver is gone; in a worker, serve the driver.
 
     Args:
+        sys_path: ``sys.path`` as Python made it.
         numbers: The driver's pid, and the file descriptor of the socket for requests. A request is the worker's mark,
             with the file descriptors of its channel, of its file for a crash's traceback, and of its supervisor's link.
     """
@@ -44,7 +46,7 @@ def main(*numbers: str) -> None:
         if _fork():
             control.close()
             _become_supervisor(mark)
-            serve(*fds, driver=pidfd)
+            serve(*fds, driver=pidfd, sys_path=sys_path)
         for fd in fds:
             os.close(fd)
 

@@ -1,0 +1,109 @@
+"""A fresh process, forked from the template or started as a program, loads a model and predicts."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import psutil
+import pytest
+
+from mltune.execution.template import Template
+from mltune.execution.verification import verify_model
+
+pytestmark = pytest.mark.processes
+
+MODEL = """
+import os, subprocess, sys, time
+import mlflow
+
+class Model(mlflow.pyfunc.PythonModel):
+    def load_context(self, context):
+        {load}
+
+    def predict(self, context, model_input, params=None):
+        {predict}
+        return model_input
+
+mlflow.models.set_model(Model())
+"""
+
+Verify = Callable[..., "str | None"]
+
+
+@pytest.fixture(scope="module", params=["forked", "program"])
+def template(request: pytest.FixtureRequest) -> Iterator[Template]:
+    """Starts processes in one of the two ways; the driver's `sys.path` has this folder when it is made."""
+    if request.param == "forked" and sys.platform != "linux":
+        pytest.skip("processes are forked from a template on Linux only")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", [*sys.path, str(Path(__file__).parent)])
+        made = Template(os.environ, preload=request.param == "forked")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def verify(template: Template, tmp_path: Path) -> Verify:
+    """Verify a model that runs these lines when it is loaded, and when it predicts on its input example."""
+
+    def verify(
+        load: str = "pass",
+        predict: str = "pass",
+        environment: dict[str, str | None] | None = None,
+        check: Callable[[], None] = lambda: None,
+        patience: float = 300.0,
+    ) -> str | None:
+        model = tmp_path / "model"
+        if not model.exists():
+            (tmp_path / "code.py").write_text(MODEL.format(load="pass", predict="pass"))
+            example = np.ones((1, 2))
+            mlflow.pyfunc.save_model(
+                model, python_model=str(tmp_path / "code.py"), input_example=example, pip_requirements=[]
+            )
+        (model / "code.py").write_text(MODEL.format(load=load, predict=predict))
+        return verify_model(template, str(model), environment or {}, check, patience)
+
+    return verify
+
+
+def test_a_model_that_loads_and_predicts(verify: Verify, capfd: pytest.CaptureFixture[str]) -> None:
+    """It works in an empty folder, with the variables, and what it prints is dropped."""
+    holds = (
+        "assert (os.listdir(), os.environ['PLACE'], 'HOME' in os.environ) == ([], 'here', False); os.system('echo hi')"
+    )
+    assert verify(holds, holds, {"PLACE": "here", "HOME": None}) is None
+    assert "hi" not in "".join(capfd.readouterr())
+
+
+def test_a_model_that_fails(verify: Verify) -> None:
+    assert verify(predict="raise ValueError('no, password=hunter22\\n')") == "ValueError: no, password=***"
+
+
+def test_a_model_whose_module_only_the_driver_finds(verify: Verify) -> None:
+    """The helpers of these tests are on the driver's path, and not on a server's."""
+    assert verify("import helpers") == "ModuleNotFoundError: No module named 'helpers'"
+
+
+def test_a_model_that_ends_its_process(verify: Verify) -> None:
+    assert verify("os._exit(3)") == "the process exited with status 3"
+    assert verify("os.kill(os.getpid(), 9)") == "the process was killed by SIGKILL"
+
+
+def test_a_model_that_takes_too_long_or_whose_wait_is_interrupted(verify: Verify, tmp_path: Path) -> None:
+    """Nothing that it started lives on."""
+    pid = tmp_path / "pid"
+    hangs = f"open({str(pid)!r}, 'w').write(str(subprocess.Popen(['sleep', '600']).pid)); time.sleep(600)"
+
+    def interrupt() -> None:
+        if pid.exists() and pid.read_text():
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        verify(hangs, check=interrupt)
+    assert not psutil.pid_exists(int(pid.read_text()))
+    assert verify("time.sleep(600)", patience=0.2) == "that took longer than 0.2 s"
