@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from mltune import studies
-from mltune.config import StudyConfig, validate
+from mltune.config import Draft, draft_study
 from mltune.driver.events import Callback, Callbacks
 from mltune.driver.lines import logged
-from mltune.driver.request import StudyRequest, resolve
+from mltune.driver.request import prepare
 from mltune.driver.resume import prepare_resume
 from mltune.driver.run import run_session
 from mltune.errors import RequestError
 from mltune.former import accepts_former_names
-from mltune.objective import Objective, pack
+from mltune.objective import Objective
 from mltune.space import Params, SearchSpace
 from mltune.study import Study, StudySummary
 from mltune.terminal.display import make_display
@@ -98,7 +99,7 @@ def tune(
         StudyFailedError: No trial completed, no model could be registered, or the store failed.
         StudyInterrupted: A signal ended the study.
     """
-    config = validate(
+    draft = draft_study(
         {
             "name": name or _name_of(objective),
             "space": space,
@@ -125,7 +126,9 @@ def tune(
         }
         | ({"objective": objective} if isinstance(objective, str) else {})
     )
-    return run_study(config, objective, _callback(callbacks, quiet=quiet))
+    faults = (*draft.faults, *_callback_faults(callbacks))
+    display = make_display(quiet=quiet)
+    return run_study(replace(draft, faults=faults), objective, Callbacks([display, *callbacks]))
 
 
 def resume(
@@ -177,7 +180,10 @@ def resume(
         "space": space,
     }
     changes = {key: value for key, value in options.items() if value is not None}
-    return resume_study(run_id, changes, _callback(callbacks, quiet=quiet), objective=objective, steal=steal)
+    if faults := _callback_faults(callbacks):
+        raise RequestError(faults)
+    display = make_display(quiet=quiet)
+    return resume_study(run_id, changes, Callbacks([display, *callbacks]), objective=objective, steal=steal)
 
 
 def load_study(run_id: str) -> Study:
@@ -208,18 +214,9 @@ def list_studies(experiment_name: str | None = None) -> list[StudySummary]:
         return studies.list_studies(store, experiment_name)
 
 
-def run_study(config: StudyConfig, objective: Objective | str, callback: Callback, folder: Path | None = None) -> Study:
-    """Run a study; see :func:`tune`.
-
-    Args:
-        config: The study.
-        objective: A function, or ``module:function``.
-        callback: Told of all that happens.
-        folder: Where the module is; by default the working folder.
-    """
-    resolved = resolve(config)
-    packed = pack(objective, in_process=resolved.executor.limits.in_process, folder=folder or ".")
-    return run_session(StudyRequest(study=resolved, objective=packed), logged(callback))
+def run_study(draft: Draft, objective: Objective | str, callback: Callback, folder: Path | None = None) -> Study:
+    """Run a study; see :func:`tune`, and :func:`mltune.driver.request.prepare` for the arguments."""
+    return run_session(prepare(draft, objective, folder), logged(callback))
 
 
 def resume_study(
@@ -228,7 +225,7 @@ def resume_study(
     callback: Callback,
     *,
     objective: Objective | str | None = None,
-    file: StudyConfig | None = None,
+    file: Draft | None = None,
     folder: Path | None = None,
     steal: bool = False,
 ) -> Study:
@@ -238,10 +235,9 @@ def resume_study(
     return prepared if isinstance(prepared, Study) else run_session(prepared, callback)
 
 
-def _callback(callbacks: Sequence[Callback], *, quiet: bool) -> Callback:
-    if wrong := [each for each in callbacks if not isinstance(each, Callback)]:
-        raise RequestError(f"`callbacks` must hold instances of mltune.Callback, but got {wrong[0]!r}")
-    return Callbacks([make_display(quiet=quiet), *callbacks])
+def _callback_faults(callbacks: Sequence[Callback]) -> list[str]:
+    wrong = [each for each in callbacks if not isinstance(each, Callback)]
+    return [f"`callbacks` must hold instances of mltune.Callback, but got {each!r}" for each in wrong]
 
 
 def _name_of(objective: Objective | str) -> str:

@@ -17,7 +17,7 @@ from mltune.errors import MissingPackageError, MltuneError, RequestError, StudyI
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mltune.config import StudyConfig
+    from mltune.config import Draft
     from mltune.tracking.connection import Store
 
 _UsageError: Any = typer.BadParameter.__base__  # click's, which typer does not export
@@ -87,20 +87,22 @@ def run(
         "models": models,
         "register": register,
     }
-    from mltune.config import load_study_file
+    from mltune.config import draft_study_file
 
-    config = load_study_file(study, {key: value for key, value in options.items() if value is not None})
+    draft = draft_study_file(study, {key: value for key, value in options.items() if value is not None})
 
-    with _interruptible(), _workers_prepared(config):
+    with _interruptible(), _workers_prepared(draft):
         from mltune.api import run_study
         from mltune.terminal.display import make_display
 
-        run_study(config, str(config.objective), make_display(), study.parent)
+        run_study(draft, str(draft.config.objective), make_display(), study.parent)
 
 
-def _workers_prepared(config: StudyConfig) -> contextlib.AbstractContextManager[None]:
+def _workers_prepared(draft: Draft) -> contextlib.AbstractContextManager[None]:
     """Have the workers of executor local import MLflow while this process does, and checks the request."""
-    if config.executor != "local" and not (config.executor is None and config.engine == "optuna"):
+    config = draft.config
+    is_local = config.executor == "local" or (config.executor is None and config.engine == "optuna")
+    if draft.faults or not is_local:
         return contextlib.nullcontext()
     from mltune.execution import local
 
@@ -120,9 +122,9 @@ def resume(
 ) -> None:
     """Resume a study that was killed, interrupted or failed, or extend a finished one."""
     options = {"engine": engine, "executor": executor, "n_trials": n_trials, "n_jobs": n_jobs, "timeout": timeout}
-    from mltune.config import load_study_file
+    from mltune.config import draft_study_file
 
-    file = load_study_file(study, {}) if study is not None else None
+    file = draft_study_file(study, {}) if study is not None else None
 
     from mltune.api import resume_study
     from mltune.terminal.display import make_display

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -121,19 +122,59 @@ class StudyConfig(BaseModel):
         return yaml.dump(data | {"space": self.space.to_dict()}, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
+@dataclass(frozen=True)
+class Draft:
+    """The settings of a study as requested, and what is wrong with them by themselves.
+
+    Attributes:
+        config: The settings. A key that is wrong has its default, or one that cannot contradict others, so that these
+            can be checked nevertheless.
+        faults: What is wrong, one sentence each.
+        wrong: The keys that are wrong or missing.
+    """
+
+    config: StudyConfig
+    faults: tuple[str, ...] = ()
+    wrong: frozenset[str] = frozenset()
+
+    def checked(self) -> StudyConfig:
+        """Return the settings, or raise RequestError with all faults."""
+        if self.faults:
+            raise RequestError(self.faults)
+        return self.config
+
+
+_STAND_INS = {
+    "name": "study",
+    "direction": Direction.MINIMIZE,
+    "space": {"x": {"type": "float", "low": 0.0, "high": 1.0, "step": 0.5}},
+}
+
+
+def draft_study(data: Mapping[str, Any]) -> Draft:
+    """Read the settings of a study from plain data; keys may have their former names."""
+    keys = with_current_names(data)
+    try:
+        return Draft(StudyConfig.model_validate(keys))
+    except ValidationError as error:
+        errors = error.errors()
+    wrong = frozenset(str(each["loc"][0]) for each in errors)
+    unusable = wrong | {"initial_points"} if "space" in wrong else wrong
+    usable = {key: value for key, value in keys.items() if key not in unusable}
+    config = StudyConfig.model_validate({key: _STAND_INS[key] for key in wrong & {*_STAND_INS}} | usable)
+    return Draft(config, tuple(fault for each in errors for fault in _faults(each)), wrong)
+
+
 def validate(data: Mapping[str, Any]) -> StudyConfig:
     """Return the settings of a study from plain data; keys may have their former names.
 
     Raises:
         RequestError: The data is invalid; the error lists all faults, one sentence each.
     """
-    try:
-        return StudyConfig.model_validate(with_current_names(data))
-    except ValidationError as error:
-        raise RequestError([fault for details in error.errors() for fault in _faults(details)]) from None
+    return draft_study(data).checked()
 
 
-def load_study_file(path: Path, overrides: Mapping[str, Any]) -> StudyConfig:
+def draft_study_file(path: Path, overrides: Mapping[str, Any]) -> Draft:
     """Read a study file.
 
     Args:
@@ -141,12 +182,22 @@ def load_study_file(path: Path, overrides: Mapping[str, Any]) -> StudyConfig:
         overrides: Keys and values that replace those of the file.
 
     Raises:
-        RequestError: The file does not exist, is not a YAML mapping, or has invalid content.
+        RequestError: The file does not exist, or is not a YAML mapping.
     """
-    config = validate({**_read(path), **with_current_names(overrides)})
-    if config.objective is None:
-        raise RequestError("`objective` is missing: give the function to tune as module:function")
-    return config
+    draft = draft_study({**_read(path), **with_current_names(overrides)})
+    if draft.config.objective is not None or "objective" in draft.wrong:
+        return draft
+    fault = "`objective` is missing: give the function to tune as module:function"
+    return replace(draft, faults=(*draft.faults, fault), wrong=draft.wrong | {"objective"})
+
+
+def load_study_file(path: Path, overrides: Mapping[str, Any]) -> StudyConfig:
+    """Read a study file; see :func:`draft_study_file`.
+
+    Raises:
+        RequestError: As there, or the file has invalid content.
+    """
+    return draft_study_file(path, overrides).checked()
 
 
 def _faults(error: Any) -> list[str]:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from mltune.driver.problems import Problems
 from mltune.engines import Engine, create_engine, get_engine
-from mltune.errors import MissingPackageError, RequestError
+from mltune.errors import RequestError
 from mltune.execution import Executor, ExecutorOptions, check_executor, get_executor
-from mltune.objective import Objective, ObjectiveRef
+from mltune.objective import Objective, ObjectiveRef, pack
 from mltune.search import SearchProblem
 from mltune.tracking.limits import check_fits
 from mltune.trial import Models
 
 if TYPE_CHECKING:
-    from mltune.config import StudyConfig
+    from pathlib import Path
+
+    from mltune.config import Draft, StudyConfig
     from mltune.tracking.reader import StudyRecord
 
 
@@ -70,15 +73,42 @@ class StudyRequest:
         return f'mltune.resume("{run_id}", objective{"".join(arguments)})'
 
 
-def resolve(config: StudyConfig) -> Resolved:
-    """Replace all defaults of a study by values, and find those who carry it out.
+def prepare(draft: Draft, objective: Objective | str, folder: Path | None = None) -> StudyRequest:
+    """Return the request for a new study.
+
+    Args:
+        draft: The study.
+        objective: A function, or ``module:function``.
+        folder: Where the module is; by default the working folder.
 
     Raises:
         MissingPackageError: Packages are all that is missing.
-        RequestError: All that is wrong with it at once, across keys.
+        RequestError: All that is wrong with it.
     """
+    problems = Problems()
+    problems.add(*draft.faults)
+    study = resolve(draft, problems)
+    packed: ObjectiveRef | bytes | Objective = b""
+    if "objective" not in draft.wrong:
+        with problems:
+            packed = pack(objective, in_process=study is None or study.executor.limits.in_process, folder=folder or ".")
+    problems.check()
+    assert study is not None
+    return StudyRequest(study=study, objective=packed)
+
+
+def resolve(draft: Draft, problems: Problems) -> Resolved | None:
+    """Replace all defaults of a study by values, and find those who carry it out.
+
+    Args:
+        draft: The study.
+        problems: Gets all that is wrong with it across its keys.
+
+    Returns:
+        The study, or None if its engine or its executor cannot be had.
+    """
+    config = draft.config
     seed = secrets.randbelow(2**31) if config.seed is None else config.seed
-    problems = _Problems()
     with problems:
         check_fits(config.space)
     engine: Engine | None = None
@@ -89,54 +119,24 @@ def resolve(config: StudyConfig) -> Resolved:
         problems.add(
             "`registered_model_name` needs the best trial's model, but got `keep_models: none`: use all or best"
         )
-    resolved: dict[str, Any] = {"seed": seed}
-    notes: list[str] = []
-    if engine is not None:
-        notes = _notes(config, engine)
-        resolved |= {"algorithm": engine.search.algorithm, "initial_points": engine.search.initial_points}
-        resolved["n_trials"], more = _n_trials(config, engine)
-        notes += more
-        if resolved["n_trials"] is None and config.timeout is None:
-            algorithm = engine.search.algorithm.name
-            problems.add(f"`n_trials` or `timeout` must be given if the algorithm is {algorithm}")
-    problems.check()
-    assert engine is not None
-    assert executor is not None
-    resolved["executor"], executor_class = executor
-    return Resolved(
-        config=config.model_copy(update=resolved), engine=engine, executor=executor_class, notes=tuple(notes)
-    )
-
-
-class _Problems:
-    """Collects what is wrong with a request."""
-
-    def __init__(self) -> None:
-        self._problems: list[RequestError] = []
-
-    def __enter__(self) -> None:
-        """Add a RequestError that the block raises, and end the block."""
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
-        if not isinstance(error, RequestError):
-            return False
-        self._problems.append(error)
-        return True
-
-    def add(self, *sentences: str) -> None:
-        """Add problems."""
-        if sentences:
-            self._problems.append(RequestError(sentences))
-
-    def check(self) -> None:
-        """Raise if there was a problem: a single one as it was raised."""
-        if not self._problems:
-            return
-        if len(self._problems) == 1:
-            raise self._problems[0]
-        only_packages = all(isinstance(problem, MissingPackageError) for problem in self._problems)
-        sentences = dict.fromkeys(fault for problem in self._problems for fault in problem.faults)
-        raise (MissingPackageError if only_packages else RequestError)(list(sentences))
+    if engine is None:
+        return None
+    algorithm = engine.search.algorithm
+    n_trials, more = _n_trials(config, engine)
+    if n_trials is None and config.timeout is None and not {"n_trials", "timeout"} & draft.wrong:
+        problems.add(f"`n_trials` or `timeout` must be given if the algorithm is {algorithm.name}")
+    if executor is None:
+        return None
+    name, executor_class = executor
+    resolved = {
+        "seed": seed,
+        "algorithm": algorithm,
+        "initial_points": engine.search.initial_points,
+        "n_trials": n_trials,
+        "executor": name,
+    }
+    notes = (*_notes(config, engine), *more)
+    return Resolved(config=config.model_copy(update=resolved), engine=engine, executor=executor_class, notes=notes)
 
 
 def _search(config: StudyConfig, seed: int) -> SearchProblem:
@@ -150,7 +150,7 @@ def _search(config: StudyConfig, seed: int) -> SearchProblem:
     )
 
 
-def _executor(config: StudyConfig, engine: Engine | None, problems: _Problems) -> tuple[str, type[Executor]] | None:
+def _executor(config: StudyConfig, engine: Engine | None, problems: Problems) -> tuple[str, type[Executor]] | None:
     """The executor that the study names or its engine implies, checked; None if it cannot be had."""
     name = config.executor or (implied_executor(config.engine) if engine is None else engine.executor)
     if name is None:

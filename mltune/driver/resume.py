@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mltune.config import StudyConfig, read_yaml, validate
+from mltune.config import Draft, StudyConfig, draft_study, read_yaml, validate
 from mltune.driver.attempts import Attempts
 from mltune.driver.events import Callback, notify
+from mltune.driver.problems import Problems
 from mltune.driver.request import Resolved, StudyRequest, implied_executor, resolve
 from mltune.errors import RequestError
 from mltune.objective import Objective, ObjectiveRef, pack
@@ -33,7 +35,7 @@ def prepare_resume(
     callback: Callback,
     *,
     objective: Objective | str | None = None,
-    file: StudyConfig | None = None,
+    file: Draft | None = None,
     folder: Path | None = None,
     steal: bool = False,
 ) -> StudyRequest | Study:
@@ -54,18 +56,23 @@ def prepare_resume(
         recorded = read_yaml(reader.read_study_file(client, run_id), f"study.yaml of run {run_id}")
     _leave_project_run(run_id)
     notes = _check_free(record, steal=steal)
-    before = validate(recorded)
-    config, more = _changed(recorded, before, changes, file)
-    notes += more
-    config = _with_old_points(config, before, record)
-    study = resolve(config)
-    config = study.config
+    before, problems = validate(recorded), Problems()
+    draft, more = _changed(recorded, before, changes, file, problems)
+    with problems:
+        draft = replace(draft, config=_with_old_points(draft.config, before, record))
+    study = resolve(draft, problems)
+    config = draft.config if study is None else study.config
     if (finished := _finished(record, config)) is not None:
+        problems.check()
         notify(callback, f"study {run_id} is finished and was left as it is: {finished}")
         return from_record(record, store, config)
     where = [folder, record.tags.get("folder"), "."]
-    found = _objective(objective or config.objective, study, [Path(each) for each in where if each is not None])
-    return StudyRequest(study=study, objective=found, notes=tuple(notes), past=record, steal=steal)
+    found: ObjectiveRef | bytes | Objective = b""
+    with problems:
+        found = _objective(objective or config.objective, study, [Path(each) for each in where if each is not None])
+    problems.check()
+    assert study is not None
+    return StudyRequest(study=study, objective=found, notes=(*notes, *more), past=record, steal=steal)
 
 
 def _leave_project_run(run_id: str) -> None:
@@ -97,22 +104,26 @@ def _check_free(record: StudyRecord, *, steal: bool) -> list[str]:
 
 
 def _changed(
-    recorded: Mapping[str, Any], before: StudyConfig, changes: Mapping[str, Any], file: StudyConfig | None
-) -> tuple[StudyConfig, list[str]]:
-    """Return the study with its changes, and notes for the user.
-
-    Raises:
-        RequestError: The changes would make another study of it.
-    """
+    recorded: Mapping[str, Any],
+    before: StudyConfig,
+    changes: Mapping[str, Any],
+    file: Draft | None,
+    problems: Problems,
+) -> tuple[Draft, list[str]]:
+    """Return the study with its changes, and notes for the user; add to ``problems`` what is wrong with the changes."""
     notes: list[str] = []
     data = dict(recorded)
     if file is not None:
-        notes += _kept(before, file, changes)
-        data |= {"space": file.space, "objective": file.objective}
+        problems.add(*file.faults)
+        with problems:
+            notes += _kept(before, file, changes)
+        data |= {key: getattr(file.config, key) for key in {"space", "objective"} - file.wrong}
     data["executor"], kept_place = place(before, changes)
     if not kept_place and data.pop("resources", None):
         notes.append("`resources` is dropped: it was meant for the executor that the study had")
-    return validate({**data, **changes}), notes
+    draft = draft_study({**data, **changes})
+    problems.add(*draft.faults)
+    return draft, notes
 
 
 def place(before: StudyConfig, changes: Mapping[str, Any]) -> tuple[str | None, bool]:
@@ -127,14 +138,15 @@ def place(before: StudyConfig, changes: Mapping[str, Any]) -> tuple[str | None, 
     return named, was == (named or implied_executor(changes.get("engine", before.engine)))
 
 
-def _kept(before: StudyConfig, file: StudyConfig, changes: Mapping[str, Any]) -> list[str]:
+def _kept(before: StudyConfig, draft: Draft, changes: Mapping[str, Any]) -> list[str]:
     """Return notes on keys of a study file that differ from the record and are ignored.
 
     Raises:
         RequestError: The file has another metric or direction, so that old and new values could not be compared.
     """
+    file = draft.config
     for key in ("metric", "direction"):
-        if getattr(file, key) != getattr(before, key):
+        if key not in draft.wrong and getattr(file, key) != getattr(before, key):
             raise RequestError(
                 f"`{key}` must stay as the study has it, '{getattr(before, key)}', but the study file says "
                 f"'{getattr(file, key)}': begin a new study with `mltune run`"
@@ -181,7 +193,7 @@ def _taken(config: StudyConfig, begun: Sequence[FrozenTrial]) -> tuple[Params, .
 
 
 def _objective(
-    objective: Objective | str | None, study: Resolved, folders: Sequence[Path]
+    objective: Objective | str | None, study: Resolved | None, folders: Sequence[Path]
 ) -> ObjectiveRef | bytes | Objective:
     """Return the packed objective; one given by name is taken from the first folder that has its module.
 
@@ -194,7 +206,7 @@ def _objective(
             'mltune.resume("RUN_ID", objective), or give a study file that names it with --study'
         )
     if not isinstance(objective, str):
-        return pack(objective, in_process=study.executor.limits.in_process)
+        return pack(objective, in_process=study is None or study.executor.limits.in_process)
     module = objective.partition(":")[0].partition(".")[0]
     has_it = (folder for folder in folders if PathFinder.find_spec(module, [str(folder.absolute())]) is not None)
     return ObjectiveRef.parse(objective, next(has_it, folders[0]))

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from mltune.config import validate
-from mltune.driver.request import Resolved, resolve
+from mltune import Trial
+from mltune.config import draft_study
+from mltune.driver.request import Resolved, prepare
 from mltune.engines import Engine
 from mltune.engines._registry import ENGINES
 from mltune.errors import MissingPackageError, RequestError
@@ -17,14 +18,18 @@ from mltune.execution.inline import InlineExecutor
 from mltune.execution.local import LocalExecutor
 
 
-def ask(**keys: Any) -> Resolved:
+def objective(trial: Trial) -> float:
+    return 0.0
+
+
+def ask(objective: Any = objective, **keys: Any) -> Resolved:
     given = {"name": "asked", "direction": "minimize", "space": {"x": {"type": "float", "low": 0.0, "high": 1.0}}}
-    return resolve(validate(given | {"n_trials": 3} | keys))
+    return prepare(draft_study(given | {"n_trials": 3} | keys), objective).study
 
 
-def errors(**keys: Any) -> list[str]:
+def errors(objective: Any = objective, **keys: Any) -> list[str]:
     with pytest.raises(RequestError) as caught:
-        ask(**keys)
+        ask(objective, **keys)
     return list(caught.value.faults)
 
 
@@ -51,6 +56,44 @@ def test_all_that_contradicts_is_told_at_once() -> None:
         "`trial_timeout` needs an executor that can end a trial, but executor inline cannot: drop one of them",
         "`trial_memory` needs an executor that can end a trial, but executor inline cannot: drop one of them",
         "`registered_model_name` needs the best trial's model, but got `keep_models: none`: use all or best",
+    ]
+
+
+def test_what_is_wrong_by_itself_is_told_beside_what_contradicts() -> None:
+    """A key that is wrong contradicts nothing: there is no word of `n_trials` or of points in the space."""
+    assert errors(
+        3,
+        name="",
+        direction="up",
+        metric="duration_s",
+        space={"x": {"type": "float", "low": 1.0, "high": 0.0}},
+        initial_points=[{"y": 2.0}],
+        n_trials=0,
+        n_jobs=2,
+        executor="inline",
+        scheduler="asah",
+        algorithm={"name": "grid", "n_startup": 3},
+    ) == [
+        "`name` must have at least 1 character, but got ''",
+        "`metric` must not be 'duration_s', under which mltune records how long a trial took, but got 'duration_s'",
+        "`direction` must be 'minimize' or 'maximize', but got 'up'",
+        "space.x: `low <= high` must hold, but got (low=1.0, high=0.0)",
+        "`n_trials` must be greater than or equal to 1, but got 0",
+        "algorithm grid has no option 'n_startup'; none are known",
+        "engine optuna has no scheduler 'asah'; did you mean 'asha'? It has: asha, hyperband, median, none",
+        "executor inline runs 1 trial at a time, but got n_jobs=2: set it to 1, or use executor local",
+        "the objective must be a function of one trial, but got 3",
+    ]
+
+
+def test_an_objective_that_cannot_travel_is_told_beside_the_rest() -> None:
+    import threading
+
+    lock = threading.Lock()
+    found = errors(lambda trial: float(lock.locked()), keep_models="none", registered_model_name="best")
+    assert [each.partition(",")[0] for each in found] == [
+        "`registered_model_name` needs the best trial's model",
+        "the objective must be picklable to travel to a worker",
     ]
 
 

@@ -15,7 +15,7 @@ from rich.console import Console
 import mltune
 from mltune import Float
 from mltune.api import run_study
-from mltune.config import StudyConfig, validate
+from mltune.config import Draft, draft_study
 from mltune.driver.lines import locate
 from mltune.terminal.display import _Panel
 from tests.drivers import wait_for
@@ -24,9 +24,9 @@ SPACE = {"x": Float(0, 1)}
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
-def study(**keys: object) -> StudyConfig:
+def study(**keys: object) -> Draft:
     given = {"name": "shown", "space": SPACE, "direction": "minimize", "algorithm": "random", "seed": 1, "n_trials": 8}
-    return validate(given | {"executor": "inline"} | keys)
+    return draft_study(given | {"executor": "inline"} | keys)
 
 
 def objective(trial: mltune.Trial) -> float:
@@ -87,7 +87,9 @@ def test_names_with_colons_are_no_emoji(client: MlflowClient, capsys: pytest.Cap
 
 
 def test_where_a_server_runs_links_are_printed() -> None:
-    look, compare = locate("abc", "http://bob:s3cret@host:5000/", "7", study(direction="maximize", metric="val acc"))
+    look, compare = locate(
+        "abc", "http://bob:s3cret@host:5000/", "7", study(direction="maximize", metric="val acc").config
+    )
     assert look == "view: http://host:5000/#/experiments/7/runs/abc"
     address = compare.removeprefix("compare its trials: ")
     assert address.startswith("http://host:5000/#/experiments/7/runs?")
