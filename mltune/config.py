@@ -39,8 +39,6 @@ def _parse_spec(given: Any) -> Any:
         return Spec(given)
     if isinstance(given, Mapping) and isinstance(given.get("name"), str):
         return Spec(given["name"], {str(key): value for key, value in given.items() if key != "name"})
-    if isinstance(given, Spec):
-        return given
     raise ValueError("must be a name, or a mapping with `name` and options")
 
 
@@ -252,7 +250,7 @@ def read_yaml(text: str, where: str) -> dict[str, Any]:
 def _yaml_problem(error: yaml.YAMLError) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         return f"{error.problem} (line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1})"
-    return str(error)
+    return " ".join(str(error).split())
 
 
 class _Loader(yaml.SafeLoader):

@@ -107,6 +107,10 @@ def changed(**changes: Any) -> str:
         ({"grace_period": math.inf}, "`grace_period` must be a finite number, but got inf"),
         ({"metric": "duration_s"}, "`metric` must not be 'duration_s'"),
         ({"algorithm": 3}, "`algorithm` must be a name, or a mapping with `name` and options, but got 3"),
+        ({"scheduler": {"reduction": 2}}, "`scheduler` must be a name, or a mapping with `name` and options"),
+        ({"retries": 2}, "`retries` must map causes of failure to how often a trial is tried again, but got 2"),
+        ({"retries": {"rain": 1}}, "`retries` must have causes of failure as keys (worker-died, timeout, exception)"),
+        ({"retries": {"timeout": -1}}, "`retries` must have whole numbers from 0 as values"),
         ({"seed": -1}, "`seed` must be greater than or equal to 0, but got -1"),
         ({"isolation": "thread"}, "`isolation` must be 'none' or 'process', but got 'thread'"),
         ({"resources": {"gpu": "all"}}, "`resources.gpu` must be a valid number"),
@@ -135,6 +139,7 @@ def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
         ("a: 1\na: 2\n", "the key 'a' is there twice (line 2, column 1)"),
         ("a: !!python/object/apply:os.system [ls]\n", "could not determine a constructor for the tag"),
         ("a: [1, 2\n", "the study file must be YAML"),
+        ("a: \a\n", "special characters are not allowed in"),
         ("- 1\n", "the study file must map keys to values"),
         ("", "the study file must map keys to values"),
     ],
@@ -143,6 +148,7 @@ def test_a_file_that_is_no_study(text: str, sentence: str, tmp_path: Path) -> No
     with pytest.raises(RequestError) as caught:
         load(text, tmp_path)
     assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:

@@ -11,7 +11,10 @@ import pytest
 from mlflow import MlflowClient
 
 import mltune
-from mltune import RequestError, StudyFailedError, TrialState
+from mltune import Direction, RequestError, StudyFailedError, TrialState
+from mltune.goal import Goal
+from mltune.study import Study
+from mltune.tracking.connection import Store
 from tests import recorded
 
 
@@ -59,6 +62,31 @@ def test_studies_are_listed_the_latest_first(first_release: dict[str, str]) -> N
 def test_what_is_no_study_is_refused(client: MlflowClient) -> None:
     with pytest.raises(RequestError, match=r"there is no run '0{32}' in this store"):
         mltune.load_study("0" * 32)
+    run_id = client.create_run("0").info.run_id
+    with pytest.raises(RequestError, match=f"run '{run_id}' is no mltune study"):
+        mltune.load_study(run_id)
+
+
+@pytest.mark.recorded("finished")
+def test_a_deleted_study_is_refused_with_what_restores_it(recorded_study: str, client: MlflowClient) -> None:
+    client.delete_run(recorded_study)
+    with pytest.raises(RequestError, match=f"is deleted: restore it .`mlflow runs restore --run-id {recorded_study}`"):
+        mltune.load_study(recorded_study)
+
+
+def test_the_page_of_a_study_on_a_server() -> None:
+    uri = "http://bob:s3cret@host:5000/"
+    store = Store(MlflowClient(uri), uri, uri)
+    study = Study(
+        run_id="abc",
+        experiment_id="7",
+        name="far",
+        goal=Goal("value", Direction.MINIMIZE),
+        state=TrialState.COMPLETE,
+        trials=(),
+        store=store,
+    )
+    assert study.url == "http://host:5000/#/experiments/7/runs/abc"
 
 
 @pytest.mark.recorded("models")

@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from mlflow.entities import RunTag
 from mlflow.exceptions import MlflowException
 
-from mltune.retry import StoreError, is_transient, sentence, store_error
+from mltune.retry import StoreError, answering, is_transient, sentence, store_error
 from mltune.tracking.connection import no_mlflow_retries
 from tests.proxy import Fault, Proxy, answers, drops, pool, proxy_before, slow
 from tests.shared import copy_store
@@ -158,3 +158,8 @@ def response(status: int) -> requests.HTTPError:
 )
 def test_other_errors(error: Exception, may_pass: bool) -> None:
     assert is_transient(error) is may_pass
+
+
+def test_an_error_of_ours_is_not_taken_for_the_stores() -> None:
+    with pytest.raises(TypeError, match="must be a string or a real number"), answering():
+        float([])  # type: ignore[arg-type]

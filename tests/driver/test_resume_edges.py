@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from mlflow import MlflowClient
@@ -15,7 +16,8 @@ from mlflow.entities import Run, ViewType
 import mltune
 from mltune import Categorical, Float
 from mltune.config import validate
-from mltune.driver.resume import place
+from mltune.driver.problems import Problems
+from mltune.driver.resume import _changed, place
 from mltune.tracking.lease import Lease
 from mltune.tracking.reconcile import take_over
 from tests.drivers import Drivers, has_begun, kill, wait_for
@@ -228,3 +230,41 @@ def test_the_executor_stays_where_another_engine_does_not_bring_its_own(client: 
 def test_where_a_resumed_study_runs(before: Any, changes: Any, after: tuple[str | None, bool]) -> None:
     given = {"name": "moved", "direction": "minimize", "space": {"x": {"type": "float", "low": 0.0, "high": 1.0}}}
     assert place(validate(given | before), changes) == after
+
+
+def test_resources_for_another_executor_are_dropped_with_a_word() -> None:
+    given = {"name": "n", "direction": "minimize", "space": SPACE, "engine": "ray", "resources": {"cpu": 1}}
+    before = validate(given)
+    problems = Problems()
+    draft, notes = _changed(before.model_dump(), before, {"engine": "optuna"}, None, problems)
+    assert draft.config.resources == {}
+    assert notes == ["`resources` is dropped: it was meant for the executor that the study had"]
+
+
+def test_a_study_whose_time_is_over_is_left_as_it_is(client: MlflowClient, capsys: pytest.CaptureFixture[str]) -> None:
+    def slow(trial: mltune.Trial) -> float:
+        time.sleep(0.2)
+        return 1.0
+
+    study = tune(slow, n_trials=None, timeout=0.1)
+    again = mltune.resume(study.run_id, slow)
+    assert len(again.trials) == len(study.trials)
+    said = capsys.readouterr().out
+    assert "finished and was left as it is: its 0.1 s are over; a larger --timeout extends it" in said
+
+
+def test_all_that_is_wrong_with_a_resume_is_told_at_once(client: MlflowClient) -> None:
+    study, objective = tune(lambda trial: 1.0), cast("Any", 3)
+    with pytest.raises(mltune.RequestError) as caught:
+        mltune.resume(study.run_id, objective, {"x": Float(2.0, 3.0)}, n_trials=9, n_jobs=0, executor="lokal")
+    assert [fault.partition(",")[0] for fault in caught.value.faults] == [
+        "`n_jobs` must be greater than or equal to 1",
+        *["the space must hold all finished trials"] * 3,
+        "unknown executor 'lokal'; did you mean 'local'?",
+        "the objective must be a function of one trial",
+    ]
+
+
+def test_a_study_without_time_for_a_trial_fails_with_that_reason(client: MlflowClient) -> None:
+    with pytest.raises(mltune.StudyFailedError, match="no trial was started before the timeout"):
+        tune(lambda trial: 1.0, timeout=1e-9)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from mltune import Float, FrozenTrial, SearchSpace, TrialState
@@ -10,12 +12,13 @@ from mltune.report.view import View
 from mltune.tracking.reader import StudyRecord
 
 
-def view(values: list[float], direction: str) -> View:
+def view(values: list[float], direction: str, names: str = "x") -> View:
+    """A study whose trials have these values; they take turns in which parameter they have."""
     trials = [
         FrozenTrial(
-            number=number, params={"x": 0.5}, seed=0, state=TrialState.COMPLETE, value=value, run_id=f"{number}"
+            number=number, params={name: 0.5}, seed=0, state=TrialState.COMPLETE, value=value, run_id=f"{number}"
         )
-        for number, value in enumerate(values)
+        for number, (value, name) in enumerate(zip(values, itertools.cycle(names), strict=False))
     ]
     record = StudyRecord(
         run_id="study",
@@ -27,7 +30,7 @@ def view(values: list[float], direction: str) -> View:
         created={"r": 1.0},
         ended={},
     )
-    return View(record=record, trials=trials, space=SearchSpace({"x": Float(0, 1)}))
+    return View(record=record, trials=trials, space=SearchSpace({name: Float(0, 1) for name in names}))
 
 
 @pytest.mark.parametrize(
@@ -39,3 +42,9 @@ def test_the_history_shows_the_best_value_so_far(direction: str, numbers: list[i
     assert history.figure is not None
     line = history.figure.data[1]
     assert (list(line.x), list(line.y)) == (numbers, best)
+
+
+def test_trials_without_a_common_parameter_have_no_parallel_coordinates() -> None:
+    titles = [chart.title for chart in charts(view([3.0, 1.0, 2.0], "minimize", "xy"))]
+    assert "Slices" in titles
+    assert "Parallel coordinates" not in titles

@@ -102,7 +102,8 @@ def test_one_of_few_values_is_no_bound(count: int) -> None:
 
 
 def test_a_tie_with_the_first_trial_is_no_matter() -> None:
-    trials = studied(lambda params: float(round(healthy(params) / 100)), HEALTHY, seed=1)
+    trials = studied(lambda params: max(healthy(params), 6.0), HEALTHY, seed=1)
+    assert trials[0].value == trials[1].value == 6.0 < max(trial.value for trial in trials if trial.value is not None)
     assert not any("first trial" in warning for warning in warnings(trials, HEALTHY))
 
 

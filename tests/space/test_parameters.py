@@ -184,3 +184,8 @@ def test_all_faults_are_told_at_once() -> None:
     with pytest.raises(SpaceError) as error:
         Float(-1, -2, log=True, step=-1, when={})
     assert len(error.value.faults) == 5
+
+
+def test_choices_in_sets_and_beside_other_things() -> None:
+    assert len({Categorical([1, 2]), Categorical([1, 2]), Categorical([2, 1])}) == 2
+    assert Categorical([1, 2]) != (1, 2)

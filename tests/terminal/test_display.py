@@ -99,6 +99,8 @@ def test_where_a_server_runs_links_are_printed() -> None:
         "orderByKey": ["metrics.`val acc`"],
         "orderByAsc": ["false"],
     }
+    _, of_an_old_study = locate("abc", "http://host:5000", "7", None)
+    assert "orderByKey" not in of_an_old_study
 
 
 def test_where_none_runs_the_command_and_the_filter_are_printed(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 from mltune._util.redaction import redact
 from mltune.errors import StoreUnavailableError
 from mltune.tracking.connection import connect, get_or_create_experiment
+from mltune.tracking.other_runs import project_run
 from tests.store import experiment_named, forget_tracking_uri
 
 
@@ -65,3 +66,9 @@ def test_an_experiment_that_cannot_be_used(client: MlflowClient, monkeypatch: py
 def test_credentials_are_redacted() -> None:
     assert redact("http://bob:s3cret@host:5000/x and https://tok@h") == "http://host:5000/x and https://h"
     assert redact("sqlite:////a/b.db") == "sqlite:////a/b.db"
+
+
+def test_a_run_of_mlflow_run_that_is_not_there(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
+    with pytest.raises(StoreUnavailableError, match=f"must name a run of this store, but there is no run '{'0' * 32}'"):
+        project_run(client)
