@@ -49,7 +49,7 @@ def _is_marked(item: pytest.Item) -> bool:
     return any(item.get_closest_marker(name) for name in _HEAVY_MARKS)
 
 
-@pytest.hookimpl(trylast=True)
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put files of long tests before those of short ones, so that the processes of a parallel run end together.
 

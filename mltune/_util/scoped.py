@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +32,25 @@ def quiet(library: str) -> Iterator[None]:
     with log_level(library, logging.ERROR), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
+
+
+@contextmanager
+def not_importable(module: str) -> Iterator[None]:
+    """Make imports of a module fail within the block, unless it is imported already.
+
+    >>> with not_importable("antigravity"):
+    ...     import antigravity
+    Traceback (most recent call last):
+    ModuleNotFoundError: import of antigravity halted; None in sys.modules
+    """
+    if module in sys.modules:
+        yield
+        return
+    sys.modules[module] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[module]
 
 
 @contextmanager

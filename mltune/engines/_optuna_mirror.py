@@ -61,19 +61,22 @@ class SamplerMirror(_Mirror):
 
     Only TPE sees pruned trials as pruned. GP and CMA-ES would ignore them and propose similar points again, so they see
     them as complete, but never as better than the best.
+
+    Args:
+        search: The search.
+        make_sampler: Makes Optuna's sampler from a seed and the learned trials.
+        n_startup: The number of complete trials from which on the sampler fits a model.
     """
 
-    def __init__(self, search: SearchProblem, make_sampler: MakeSampler) -> None:
+    def __init__(self, search: SearchProblem, make_sampler: MakeSampler, n_startup: int) -> None:
         super().__init__(search.goal)
         self._search = search
+        self._n_startup = n_startup
         self._make_sampler = make_sampler
         self._tpe = search.algorithm.name == "tpe"
         self._cmaes = search.algorithm.name == "cmaes"
         self._modelled = [name for name, parameter in search.space.items() if self._tpe or not parameter.when]
         self._distributions = {name: to_distribution(search.space[name]) for name in self._modelled}
-        self._threads: Callable[[], AbstractContextManager[None]] = (
-            one_torch_thread if search.algorithm.name == "gp" else nullcontext
-        )
         self._known: set[int] = set()
         self._learned: list[optuna.trial.FrozenTrial] = []
         self._best: float | None = None
@@ -109,6 +112,13 @@ class SamplerMirror(_Mirror):
                     point[name] = parameter.from_unit(rng.random())
             self._set_params(number, point)  # an end of a range may have been drawn as the float beside it
         return point
+
+    def _threads(self) -> AbstractContextManager[None]:
+        """Limit PyTorch's threads once GP fits a model; until then PyTorch, which takes a second, is not imported."""
+        if self._search.algorithm.name != "gp":
+            return nullcontext()
+        complete = self._study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+        return one_torch_thread() if len(complete) >= self._n_startup else nullcontext()
 
     def _open(self, number: int, seed: int) -> optuna.Trial:
         """Return the trial of that number, with a new sampler that reads the whole study again."""

@@ -87,13 +87,15 @@ class OptunaEngine(Engine):
 
     def __init__(self, search: SearchProblem) -> None:
         super().__init__(search)
-        self._sampler = None if search.algorithm.name in ENUMERATED else SamplerMirror(search, self._make_sampler)
+        self._options = self.algorithms[search.algorithm.name].complete(search.algorithm.options)
+        self._sampler: SamplerMirror | None = None
+        if search.algorithm.name not in ENUMERATED:
+            self._sampler = SamplerMirror(search, self._make_sampler, self._options["n_startup_trials"])
         self._pruner = None if search.scheduler.name == "none" else PrunerMirror(search.goal, self._make_pruner())
 
     def _make_sampler(self, seed: int, learned: Sequence[optuna.trial.FrozenTrial]) -> BaseSampler:
-        spec = self.search.algorithm
-        options = self.algorithms[spec.name].complete(spec.options)
-        match spec.name:
+        options = self._options
+        match self.search.algorithm.name:
             case "cmaes":
                 source = list(learned) if len(learned) >= _WARM_START else None
                 return CmaEsSampler(seed=seed, warn_independent_sampling=False, source_trials=source, **options)

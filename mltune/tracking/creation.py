@@ -8,6 +8,7 @@ from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from mltune._util.redaction import redact
+from mltune._util.scoped import not_importable
 from mltune.tracking.open_trial import now
 from mltune.tracking.other_runs import discard, duplicates
 from mltune.tracking.tags import prefixed
@@ -32,7 +33,7 @@ class RunCreator:
     def __init__(self, client: MlflowClient, experiment_id: str) -> None:
         self._client = client
         self._experiment_id = experiment_id
-        self._context = {name: redact(value) for name, value in resolve_tags().items()}
+        self._context = _context_tags()
         self._born: dict[str, int] = {}  # uid to the run's creation time
         self._made_twice: set[str] = set()  # uids whose run may have duplicates
         self.run_ids: dict[str, str] = {}
@@ -83,3 +84,13 @@ class RunCreator:
             for run_id in duplicates(self._client, self._experiment_id, uid):
                 if run_id != self.run_ids.get(uid):
                     discard(self._client, run_id)
+
+
+def _context_tags() -> dict[str, str]:
+    """Return the tags by which MLflow says where a run comes from: its user, source file, commit, notebook.
+
+    To find out whether this is a notebook, MLflow imports IPython, for 0.2 s; a notebook has imported it before.
+    """
+    with not_importable("IPython"):
+        tags = resolve_tags()
+    return {name: redact(value) for name, value in tags.items()}
