@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -17,6 +18,7 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 from tests.drivers import Drivers, Zygote, zygote
 from tests.recorded import record
@@ -49,23 +51,35 @@ def _is_marked(item: pytest.Item) -> bool:
     return any(item.get_closest_marker(name) for name in _HEAVY_MARKS)
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put files of long tests before those of short ones, so that the processes of a parallel run end together.
-
-    Of those marked `alone`, all that use Ray run in one process, and each file of the others in one.
-    """
+    """Put files of long tests before those of short ones, so that the processes of a parallel run end together."""
     for item in items:
-        if item.get_closest_marker("alone"):
-            item.add_marker(pytest.mark.xdist_group("ray" if _uses_ray(item) else item.path.name))
         if not _is_marked(item) and _HEAVY_FIXTURES & {*getattr(item, "fixturenames", ())}:
             raise pytest.UsageError(f"{item.nodeid} uses processes: mark it `processes` or `alone`")
+        if "cluster" in getattr(item, "fixturenames", ()) and not _uses_ray(item.nodeid):
+            raise pytest.UsageError(f"{item.nodeid} uses Ray: its name must say so")
     long = Counter(item.path for item in items if item.get_closest_marker("processes"))
-    items.sort(key=lambda item: (not _uses_ray(item), -long[item.path]))
+    items.sort(key=lambda item: (not _uses_ray(item.nodeid), -long[item.path]))
 
 
-def _uses_ray(item: pytest.Item) -> bool:
-    return "ray" in item.nodeid or "cluster" in getattr(item, "fixturenames", ())
+class RayInOneProcess(LoadScopeScheduling):  # type: ignore[misc]
+    """Runs all tests that use Ray in one process, and each file of the others in one; `--dist loadgroup`.
+
+    xdist's own groups come to nothing with pytest 9.2.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "ray" if _uses_ray(nodeid) else nodeid.partition("::")[0]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
+    return RayInOneProcess(config, log) if config.getvalue("dist") == "loadgroup" else None
+
+
+def _uses_ray(nodeid: str) -> bool:
+    return re.search(r"(?<![a-z])ray(?![a-z])", nodeid) is not None
 
 
 @pytest.hookimpl(wrapper=True)

@@ -421,7 +421,7 @@ def test_trials_cut_off_by_the_timeout_are_why_the_study_failed(client: MlflowCl
 
 
 @pytest.mark.alone
-def test_a_seed_repeats_the_list_whatever_the_engine(client: MlflowClient, joined_ray: None) -> None:
+def test_a_seed_repeats_the_list_on_ray_too(client: MlflowClient, joined_ray: None) -> None:
     results = [
         tune(lambda trial: trial.params["x"], algorithm="tpe", n_trials=13, **where)
         for where in (HERE, ONE_WORKER, RAY | {"n_jobs": 1})

@@ -32,7 +32,7 @@ def outcome(run: Run) -> tuple[Any, ...]:
 
 @pytest.mark.alone
 @pytest.mark.usefixtures("joined_ray")
-def test_both_engines_tell_the_same_story(client: MlflowClient, mlflow_run: Any, predict_each_elsewhere: Any) -> None:
+def test_optuna_and_ray_tell_the_same_story(client: MlflowClient, mlflow_run: Any, predict_each_elsewhere: Any) -> None:
     stories, models = [], []
     for engine in ("ray", "optuna"):
         mlflow_run(
