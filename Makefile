@@ -37,11 +37,11 @@ FAST   := not slow and not chaos and not alone and not processes
 # Old versions warn of the newer ones that they need in turn, and of nothing that mltune does.
 WARN_lowest := -W default::DeprecationWarning
 
-# First what can run side by side, then, two at a time, what spends its time waiting for processes to get their turn.
-# Both run, whatever fails.
+# First what can run beside anything, then what waits for processes to get their turn; all tests of the second part that
+# use Ray run in one process (tests/conftest.py). Both parts run, whatever fails.
 test: install
 	$(PYTEST) -m "not slow and not chaos and not alone" -n 3 --dist loadfile --no-loadscope-reorder; side_by_side=$$?; \
-	$(PYTEST) -m "not slow and not chaos and alone" -n 2 --dist loadgroup --no-loadscope-reorder; exit $$(( side_by_side + $$? ))
+	$(PYTEST) -m "not slow and not chaos and alone" -n 3 --dist loadgroup --no-loadscope-reorder; exit $$(( side_by_side + $$? ))
 
 test-fast: install
 	$(PYTHON) -m pytest -m "$(FAST)" -n 2 --dist worksteal $(WARN_$(VERSIONS))

@@ -14,7 +14,6 @@ from mltune.driver.lines import logged
 from mltune.driver.request import prepare
 from mltune.driver.resume import prepare_resume
 from mltune.driver.run import run_session
-from mltune.errors import RequestError
 from mltune.former import accepts_former_names
 from mltune.objective import Objective
 from mltune.space import Params, SearchSpace
@@ -180,10 +179,9 @@ def resume(
         "space": space,
     }
     changes = {key: value for key, value in options.items() if value is not None}
-    if faults := _callback_faults(callbacks):
-        raise RequestError(faults)
-    display = make_display(quiet=quiet)
-    return resume_study(run_id, changes, Callbacks([display, *callbacks]), objective=objective, steal=steal)
+    told = Callbacks([make_display(quiet=quiet), *callbacks])
+    faults = _callback_faults(callbacks)
+    return resume_study(run_id, changes, told, objective=objective, steal=steal, faults=faults)
 
 
 def load_study(run_id: str) -> Study:
@@ -228,10 +226,13 @@ def resume_study(
     file: Draft | None = None,
     folder: Path | None = None,
     steal: bool = False,
+    faults: Sequence[str] = (),
 ) -> Study:
     """Resume a study; see :func:`resume`, and :func:`mltune.driver.resume.prepare_resume` for the arguments."""
     callback = logged(callback)
-    prepared = prepare_resume(run_id, changes, callback, objective=objective, file=file, folder=folder, steal=steal)
+    prepared = prepare_resume(
+        run_id, changes, callback, objective=objective, file=file, folder=folder, steal=steal, faults=faults
+    )
     return prepared if isinstance(prepared, Study) else run_session(prepared, callback)
 
 

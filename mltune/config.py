@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, ValidationError
 
-from mltune.errors import RequestError, SpaceError, nearest
+from mltune.errors import RequestError, SpaceError, closest, nearest
 from mltune.former import former_fault, with_current_names
 from mltune.goal import Goal
 from mltune.params import NAME_RULE, is_name
@@ -122,13 +122,13 @@ class StudyConfig(BaseModel):
 
 @dataclass(frozen=True)
 class Draft:
-    """The settings of a study as requested, and what is wrong with them by themselves.
+    """The settings of a study as requested, and what is wrong with each by itself.
 
     Attributes:
-        config: The settings. A key that is wrong has its default, or one that cannot contradict others, so that these
-            can be checked nevertheless.
+        config: The settings. A wrong key is replaced by its default, a required one by a stand-in.
         faults: What is wrong, one sentence each.
-        wrong: The keys that are wrong or missing.
+        wrong: The keys that are wrong, missing, or probably meant by an unknown key. What only follows from them must
+            not be told.
     """
 
     config: StudyConfig
@@ -145,7 +145,7 @@ class Draft:
 _STAND_INS = {
     "name": "study",
     "direction": Direction.MINIMIZE,
-    "space": {"x": {"type": "float", "low": 0.0, "high": 1.0, "step": 0.5}},
+    "space": {"x": {"type": "float", "low": 0.0, "high": 1.0, "step": 0.5}},  # that any algorithm can search
 }
 
 
@@ -156,11 +156,16 @@ def draft_study(data: Mapping[str, Any]) -> Draft:
         return Draft(StudyConfig.model_validate(keys))
     except ValidationError as error:
         errors = error.errors()
-    wrong = frozenset(str(each["loc"][0]) for each in errors)
-    unusable = wrong | {"initial_points"} if "space" in wrong else wrong
-    usable = {key: value for key, value in keys.items() if key not in unusable}
-    config = StudyConfig.model_validate({key: _STAND_INS[key] for key in wrong & {*_STAND_INS}} | usable)
-    return Draft(config, tuple(fault for each in errors for fault in _faults(each)), wrong)
+    wrong = {str(each["loc"][0]) for each in errors}
+    unknown = wrong - StudyConfig.model_fields.keys()
+    meant = (closest(key, StudyConfig.model_fields) for key in unknown)
+    wrong |= {key for key in meant if key is not None and keys.get(key) is None}
+    if "space" in wrong:
+        wrong.add("initial_points")
+    usable = {key: value for key, value in keys.items() if key not in wrong}
+    stand_ins = {key: value for key, value in _STAND_INS.items() if key not in usable}
+    faults = tuple(fault for each in errors for fault in _faults(each))
+    return Draft(StudyConfig.model_validate(stand_ins | usable), faults, frozenset(wrong))
 
 
 def validate(data: Mapping[str, Any]) -> StudyConfig:
@@ -187,15 +192,6 @@ def draft_study_file(path: Path, overrides: Mapping[str, Any]) -> Draft:
         return draft
     fault = "`objective` is missing: give the function to tune as module:function"
     return replace(draft, faults=(*draft.faults, fault), wrong=draft.wrong | {"objective"})
-
-
-def load_study_file(path: Path, overrides: Mapping[str, Any]) -> StudyConfig:
-    """Read a study file; see :func:`draft_study_file`.
-
-    Raises:
-        RequestError: As there, or the file has invalid content.
-    """
-    return draft_study_file(path, overrides).checked()
 
 
 def _faults(error: Any) -> list[str]:

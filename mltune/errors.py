@@ -102,10 +102,18 @@ def first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0]
 
 
+def closest(name: object, known: Iterable[str]) -> str | None:
+    """Return the known name that was probably meant, or None if none is near.
+
+    >>> closest("n_trails", ["n_jobs", "n_trials"])
+    'n_trials'
+    """
+    return next(iter(difflib.get_close_matches(str(name), sorted(known), n=1)), None)
+
+
 def nearest(name: object, known: Iterable[str]) -> str:
     """Return the end of an error message that suggests the nearest known name, or all of them if none is near."""
     names = sorted(known)
-    close = difflib.get_close_matches(str(name), names, n=1)
-    if close:
-        return f"did you mean '{close[0]}'?"
+    if (close := closest(name, names)) is not None:
+        return f"did you mean '{close}'?"
     return f"known: {', '.join(names)}" if names else "none are known"

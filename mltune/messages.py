@@ -52,12 +52,12 @@ class Verification:
 
     Attributes:
         uri: The model's URI, such as ``models:/NAME/3``.
-        environment: Environment variables that reach the store; None unsets one.
-        folder: An empty folder, where the process works.
+        environment: The environment of the process.
+        folder: Its working folder, which is empty.
     """
 
     uri: str
-    environment: Mapping[str, str | None]
+    environment: Mapping[str, str]
     folder: str
 
 

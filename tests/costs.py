@@ -28,7 +28,7 @@ _KINDS = {
     "ending servers": ("tests.servers:Server.end",),
     "migrating a store": ("mlflow.store.db.utils:_initialize_tables", "mlflow.store.db.utils:_upgrade_db"),
     "recording studies": ("tests.recorded:record",),
-    "proving models": ("mltune.driver.champion:verify_model",),
+    "verifying models": ("mltune.driver.champion:verify_model",),
     "logging models": ("mltune.worker.models:log_model",),
     "waiting for drivers": ("tests.drivers:Drivers.wait",),
     "waiting for commands": ("subprocess:run", "subprocess:Popen.wait", "subprocess:Popen.communicate"),

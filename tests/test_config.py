@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from mltune.config import load_study_file, parse_duration, validate
+from mltune.config import draft_study_file, parse_duration, validate
 from mltune.errors import RequestError
 from mltune.search import Spec
 
@@ -30,7 +30,7 @@ timeout: 10m
 def load(text: str, folder: Path, **overrides: Any) -> Any:
     path = folder / "study.yaml"
     path.write_text(text)
-    return load_study_file(path, overrides)
+    return draft_study_file(path, overrides).checked()
 
 
 def test_a_good_file(tmp_path: Path) -> None:
@@ -153,12 +153,12 @@ def test_a_file_that_is_no_study(text: str, sentence: str, tmp_path: Path) -> No
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="there is no"):
-        load_study_file(tmp_path / "nowhere.yaml", {})
+        draft_study_file(tmp_path / "nowhere.yaml", {}).checked()
     with pytest.raises(RequestError, match="must be readable text"):
-        load_study_file(tmp_path, {})
+        draft_study_file(tmp_path, {}).checked()
     (tmp_path / "study.yaml").write_bytes(b"\xff\xfe\x00a")
     with pytest.raises(RequestError, match="must be readable text"):
-        load_study_file(tmp_path / "study.yaml", {})
+        draft_study_file(tmp_path / "study.yaml", {}).checked()
 
 
 def test_a_space_object_may_be_given() -> None:

@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 
 import mltune
 from mltune.cli import main
-from mltune.config import StudyConfig, load_study_file, validate
+from mltune.config import StudyConfig, draft_study_file, validate
 from mltune.errors import RequestError
 from mltune.former import FORMER, with_current_names
 
@@ -71,7 +71,7 @@ def test_none_counts_as_not_given() -> None:
 def test_what_overrides_a_file_may_have_another_name_than_there(tmp_path: Path) -> None:
     path = tmp_path / "study.yaml"
     path.write_text(yaml.safe_dump(STUDY | {"models": "best", "registered_model_name": "file"}))
-    config = load_study_file(path, {"keep_models": "none", "register": "option"})
+    config = draft_study_file(path, {"keep_models": "none", "register": "option"}).checked()
     assert (config.keep_models, config.registered_model_name) == ("none", "option")
 
 

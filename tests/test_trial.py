@@ -39,7 +39,7 @@ def test_without_a_study_reports_are_ignored_and_models_not_kept() -> None:
         (1, "`step` must grow from report to report, but 1 came after 1"),
     ],
 )
-def test_a_step_that_is_none_is_refused(step: Any, sentence: str) -> None:
+def test_an_invalid_step_is_refused(step: Any, sentence: str) -> None:
     trial = Trial({})
     trial.report(1.0, step=1)
     with pytest.raises(ValueError) as caught:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+_IMPORTS = threading.Lock()
 
 
 @contextmanager
@@ -36,21 +39,22 @@ def quiet(library: str) -> Iterator[None]:
 
 @contextmanager
 def not_importable(module: str) -> Iterator[None]:
-    """Make imports of a module fail within the block, unless it is imported already.
+    """Make imports of a module fail within the block, in all threads, unless it is imported already.
 
     >>> with not_importable("antigravity"):
     ...     import antigravity
     Traceback (most recent call last):
     ModuleNotFoundError: import of antigravity halted; None in sys.modules
     """
-    if module in sys.modules:
-        yield
-        return
-    sys.modules[module] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        del sys.modules[module]
+    with _IMPORTS:
+        if module in sys.modules:
+            yield
+            return
+        sys.modules[module] = None  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            del sys.modules[module]
 
 
 @contextmanager

@@ -30,7 +30,7 @@ def register(session: Session, name: str, best: FrozenTrial) -> Registration:
     version = session.do(lambda: _add_version(session, name, best))
     environment = {**session.store.environment, **session.settings}
     uri = f"models:/{name}/{version.version}"
-    fault = verify_model(session.executor.template, uri, environment, session.check)
+    fault = verify_model(session.executor.fresh_process(), uri, environment, session.check)
     return session.do(lambda: registry.promote(session.store.client, version, fault))
 
 

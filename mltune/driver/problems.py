@@ -36,7 +36,7 @@ class Problems:
             self._problems.append(RequestError(sentences))
 
     def check(self) -> None:
-        """Raise if there was a problem: a single one as it was raised.
+        """Raise if there was a problem: re-raise a single error unchanged.
 
         Raises:
             MissingPackageError: Packages are all that is missing.

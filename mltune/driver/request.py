@@ -77,7 +77,7 @@ def prepare(draft: Draft, objective: Objective | str, folder: Path | None = None
     """Return the request for a new study.
 
     Args:
-        draft: The study.
+        draft: The settings as requested.
         objective: A function, or ``module:function``.
         folder: Where the module is; by default the working folder.
 
@@ -88,33 +88,43 @@ def prepare(draft: Draft, objective: Objective | str, folder: Path | None = None
     problems = Problems()
     problems.add(*draft.faults)
     study = resolve(draft, problems)
-    packed: ObjectiveRef | bytes | Objective = b""
     if "objective" not in draft.wrong:
         with problems:
-            packed = pack(objective, in_process=study is None or study.executor.limits.in_process, folder=folder or ".")
+            packed = pack_for(study, objective, folder or ".")
     problems.check()
     assert study is not None
     return StudyRequest(study=study, objective=packed)
+
+
+def pack_for(
+    study: Resolved | None, objective: Objective | str, folder: Path | str
+) -> ObjectiveRef | bytes | Objective:
+    """Pack the objective for the study's executor; without a study only check that it can be called."""
+    in_process = True if study is None else study.executor.limits.in_process
+    return pack(objective, in_process=in_process, folder=folder)
 
 
 def resolve(draft: Draft, problems: Problems) -> Resolved | None:
     """Replace all defaults of a study by values, and find those who carry it out.
 
     Args:
-        draft: The study.
-        problems: Gets all that is wrong with it across its keys.
+        draft: The settings as requested.
+        problems: Collects the faults between keys, but for those that only follow from keys that are wrong themselves.
 
     Returns:
-        The study, or None if its engine or its executor cannot be had.
+        The study, or None if its engine or its executor is not available.
     """
     config = draft.config
     seed = secrets.randbelow(2**31) if config.seed is None else config.seed
     with problems:
         check_fits(config.space)
     engine: Engine | None = None
-    with problems:
-        engine = create_engine(config.engine, _search(config, seed), config.n_trials)
-    executor = _executor(config, engine, problems)
+    if "engine" not in draft.wrong and not (config.algorithm.name == "manual" and "initial_points" in draft.wrong):
+        with problems:
+            engine = create_engine(config.engine, _search(config, seed), config.n_trials)
+    executor: tuple[str, type[Executor]] | None = None
+    if "executor" not in draft.wrong and not (config.executor is None and "engine" in draft.wrong):
+        executor = _executor(config, engine, problems)
     if config.keep_models is Models.NONE and config.registered_model_name is not None:
         problems.add(
             "`registered_model_name` needs the best trial's model, but got `keep_models: none`: use all or best"
@@ -123,7 +133,7 @@ def resolve(draft: Draft, problems: Problems) -> Resolved | None:
         return None
     algorithm = engine.search.algorithm
     n_trials, more = _n_trials(config, engine)
-    if n_trials is None and config.timeout is None and not {"n_trials", "timeout"} & draft.wrong:
+    if n_trials is None and config.timeout is None and not {"n_trials", "timeout", "algorithm"} & draft.wrong:
         problems.add(f"`n_trials` or `timeout` must be given if the algorithm is {algorithm.name}")
     if executor is None:
         return None
@@ -151,7 +161,7 @@ def _search(config: StudyConfig, seed: int) -> SearchProblem:
 
 
 def _executor(config: StudyConfig, engine: Engine | None, problems: Problems) -> tuple[str, type[Executor]] | None:
-    """The executor that the study names or its engine implies, checked; None if it cannot be had."""
+    """The executor that the study names or its engine implies, checked; None if it is not available."""
     name = config.executor or (implied_executor(config.engine) if engine is None else engine.executor)
     if name is None:
         return None

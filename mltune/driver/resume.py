@@ -14,9 +14,9 @@ from mltune.config import Draft, StudyConfig, draft_study, read_yaml, validate
 from mltune.driver.attempts import Attempts
 from mltune.driver.events import Callback, notify
 from mltune.driver.problems import Problems
-from mltune.driver.request import Resolved, StudyRequest, implied_executor, resolve
+from mltune.driver.request import Resolved, StudyRequest, implied_executor, pack_for, resolve
 from mltune.errors import RequestError
-from mltune.objective import Objective, ObjectiveRef, pack
+from mltune.objective import Objective, ObjectiveRef
 from mltune.studies import from_record
 from mltune.tracking import connection, reader
 from mltune.trial import FrozenTrial, TrialState
@@ -38,6 +38,7 @@ def prepare_resume(
     file: Draft | None = None,
     folder: Path | None = None,
     steal: bool = False,
+    faults: Sequence[str] = (),
 ) -> StudyRequest | Study:
     """Return the request that resumes a study, or the study if it is finished; see :func:`mltune.resume`.
 
@@ -49,6 +50,10 @@ def prepare_resume(
         file: A study file: its space and its objective are used.
         folder: Where the file is.
         steal: Take the study over though its driver seems to be alive.
+        faults: What is wrong with the other arguments of the caller.
+
+    Raises:
+        RequestError: All that is wrong.
     """
     with connection.reading() as store:
         client = store.client
@@ -57,9 +62,9 @@ def prepare_resume(
     _leave_project_run(run_id)
     notes = _check_free(record, steal=steal)
     before, problems = validate(recorded), Problems()
+    problems.add(*faults)
     draft, more = _changed(recorded, before, changes, file, problems)
-    with problems:
-        draft = replace(draft, config=_with_old_points(draft.config, before, record))
+    draft = _checked_space(draft, before, record, problems)
     study = resolve(draft, problems)
     config = draft.config if study is None else study.config
     if (finished := _finished(record, config)) is not None:
@@ -67,9 +72,9 @@ def prepare_resume(
         notify(callback, f"study {run_id} is finished and was left as it is: {finished}")
         return from_record(record, store, config)
     where = [folder, record.tags.get("folder"), "."]
-    found: ObjectiveRef | bytes | Objective = b""
-    with problems:
-        found = _objective(objective or config.objective, study, [Path(each) for each in where if each is not None])
+    if objective is not None or file is None or "objective" not in file.wrong:
+        with problems:
+            found = _objective(objective or config.objective, study, [Path(each) for each in where if each is not None])
     problems.check()
     assert study is not None
     return StudyRequest(study=study, objective=found, notes=(*notes, *more), past=record, steal=steal)
@@ -145,17 +150,31 @@ def _kept(before: StudyConfig, draft: Draft, changes: Mapping[str, Any]) -> list
         RequestError: The file has another metric or direction, so that old and new values could not be compared.
     """
     file = draft.config
-    for key in ("metric", "direction"):
-        if key not in draft.wrong and getattr(file, key) != getattr(before, key):
-            raise RequestError(
-                f"`{key}` must stay as the study has it, '{getattr(before, key)}', but the study file says "
-                f"'{getattr(file, key)}': begin a new study with `mltune run`"
-            )
+    moved = [
+        f"`{key}` must stay as the study has it, '{getattr(before, key)}', but the study file says "
+        f"'{getattr(file, key)}': begin a new study with `mltune run`"
+        for key in ("metric", "direction")
+        if key not in draft.wrong and getattr(file, key) != getattr(before, key)
+    ]
+    if moved:
+        raise RequestError(moved)
     keys = [key for key in ("algorithm", "scheduler", "engine", "n_trials", "seed") if key in file.model_fields_set]
     other = [key for key in keys if key not in changes and str(getattr(file, key)) != str(getattr(before, key))]
     other = [key for key in other if str(getattr(file, key)) not in ("auto", "None")]
     kept = [f"{key} stays {getattr(before, key)}, though the study file says {getattr(file, key)}" for key in other]
     return ["; ".join(kept)] if kept else []
+
+
+def _checked_space(draft: Draft, before: StudyConfig, record: StudyRecord, problems: Problems) -> Draft:
+    """Return the study with the points that it has tried; if its space refuses some, add that to ``problems``."""
+    if "space" in draft.wrong:
+        return draft
+    try:
+        return replace(draft, config=_with_old_points(draft.config, before, record))
+    except RequestError as error:
+        problems.add(*error.faults)
+    config = draft.config.model_copy(update={"initial_points": ()})
+    return replace(draft, config=config, wrong=draft.wrong | {"initial_points"})
 
 
 def _with_old_points(config: StudyConfig, before: StudyConfig, record: StudyRecord) -> StudyConfig:
@@ -206,7 +225,7 @@ def _objective(
             'mltune.resume("RUN_ID", objective), or give a study file that names it with --study'
         )
     if not isinstance(objective, str):
-        return pack(objective, in_process=study is None or study.executor.limits.in_process)
+        return pack_for(study, objective, ".")
     module = objective.partition(":")[0].partition(".")[0]
     has_it = (folder for folder in folders if PathFinder.find_spec(module, [str(folder.absolute())]) is not None)
     return ObjectiveRef.parse(objective, next(has_it, folders[0]))

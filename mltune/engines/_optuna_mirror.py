@@ -65,7 +65,7 @@ class SamplerMirror(_Mirror):
     Args:
         search: The search.
         make_sampler: Makes Optuna's sampler from a seed and the learned trials.
-        n_startup: The number of complete trials from which on the sampler fits a model.
+        n_startup: The sampler fits a model once this many trials are complete.
     """
 
     def __init__(self, search: SearchProblem, make_sampler: MakeSampler, n_startup: int) -> None:
@@ -101,7 +101,7 @@ class SamplerMirror(_Mirror):
         self._known.add(number)
         space, rng = self._search.space, random.Random(seed)
         point: dict[str, Value] = {}
-        with quiet("optuna"), self._threads():
+        with quiet("optuna"), self._torch_limited():
             trial = self._open(number, seed)
             for name, parameter in space.items():
                 if not space.active(name, point):
@@ -113,7 +113,7 @@ class SamplerMirror(_Mirror):
             self._set_params(number, point)  # an end of a range may have been drawn as the float beside it
         return point
 
-    def _threads(self) -> AbstractContextManager[None]:
+    def _torch_limited(self) -> AbstractContextManager[None]:
         """Limit PyTorch's threads once GP fits a model; until then PyTorch, which takes a second, is not imported."""
         if self._search.algorithm.name != "gp":
             return nullcontext()

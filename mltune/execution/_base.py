@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from mltune.execution.template import Template
+    from mltune.execution.template import Start
     from mltune.messages import Decision, Message, Task, WorkerConfig
 
 
@@ -61,12 +61,10 @@ class Executor(ABC):
     Attributes:
         limits: What the executor can do.
         packages: Packages that must be importable for the executor.
-        template: The process that new ones can be forked from, which has run no user code; None if there is none.
     """
 
     limits: ClassVar[Limits] = Limits()
     packages: ClassVar[tuple[str, ...]] = ()
-    template: Template | None = None
 
     def __init__(self, options: ExecutorOptions) -> None:
         self.options = options
@@ -106,6 +104,10 @@ class Executor(ABC):
     @abstractmethod
     def answer(self, number: int, decision: Decision) -> None:
         """Send the decision on the trial's last report."""
+
+    def fresh_process(self) -> Start | None:
+        """Return what starts a process that has run no user code faster than a new program does, or None."""
+        return None
 
     @abstractmethod
     def close(self) -> None:

@@ -14,7 +14,7 @@ from mltune._util.env import THREAD_VARIABLES
 from mltune._util.processes import end_marked, memory_above
 from mltune.errors import ObjectiveError
 from mltune.execution._base import Executor, ExecutorOptions
-from mltune.execution.template import Template
+from mltune.execution.template import Start, Template
 from mltune.execution.worker_process import WorkerProcess
 from mltune.messages import Cost, Decision, Died, Ended, Message, Task, TimedOut, WorkerConfig
 
@@ -51,6 +51,7 @@ class LocalExecutor(Executor):
         self._n_jobs = options.n_jobs
         self._trial_memory = options.trial_memory
         self._workers: list[WorkerProcess] = []
+        self._template: Template | None = None
         self._setup: WorkerConfig | None = None
         self._next_look = 0.0
         self._woken, self._waker = socket.socketpair()
@@ -58,13 +59,13 @@ class LocalExecutor(Executor):
         self._waker.setblocking(False)
 
     def warm_up(self) -> None:
-        self.template = _prepared.pop() if _prepared else Template(_environment(self._n_jobs))
+        self._template = _prepared.pop() if _prepared else Template(_environment(self._n_jobs))
         for _ in range(self._n_jobs):
-            self._workers.append(WorkerProcess(self.template))  # one by one: a signal may interrupt the loop
+            self._workers.append(WorkerProcess(self._template.start))  # one by one: a signal may interrupt the loop
 
     def start(self, setup: WorkerConfig) -> None:
         self._setup = setup
-        if self.template is None:
+        if self._template is None:
             self.warm_up()
         for worker in self._workers:
             worker.send(setup)
@@ -106,14 +107,17 @@ class LocalExecutor(Executor):
         worker = next(w for w in self._workers if w.task is not None and w.task.number == number)
         worker.send((number, decision))
 
+    def fresh_process(self) -> Start | None:
+        return None if self._template is None else self._template.start
+
     def close(self) -> None:
         for worker in self._workers:
             worker.ask_to_leave()
         for worker in self._workers:
             if worker.supervisor.has_started():
                 worker.end(grace=_CLOSE_GRACE if worker.ready and worker.task is None else 0.0)
-        if self.template is not None:
-            self.template.close()  # those that it has not forked yet end with it
+        if self._template is not None:
+            self._template.close()  # those that it has not forked yet end with it
         for worker in self._workers:
             if not worker.supervisor.has_started():
                 worker.end()
@@ -128,9 +132,9 @@ class LocalExecutor(Executor):
         return list(wait([self._woken, *(worker.connection for worker in self._workers)], max(0.0, pause)))
 
     def _spawn(self) -> WorkerProcess:
-        assert self.template is not None
+        assert self._template is not None
         assert self._setup is not None
-        worker = WorkerProcess(self.template)
+        worker = WorkerProcess(self._template.start)
         worker.send(self._setup)
         return worker
 

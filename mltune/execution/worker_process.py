@@ -16,15 +16,15 @@ from mltune.messages import Decision, Died, Task, Verification, WorkerConfig
 
 if TYPE_CHECKING:
     from mltune.errors import ObjectiveError
-    from mltune.execution.template import Template
+    from mltune.execution.template import Start
 
 
 class WorkerProcess:
     """A worker process, from its start to its end; it first waits for its configuration.
 
     Args:
-        template: Starts it.
-        name: What it is called where its end is told.
+        start: Starts it.
+        name: The name for the process in messages about its end.
 
     Attributes:
         connection: The channel to the worker.
@@ -34,7 +34,7 @@ class WorkerProcess:
         task: The task that it runs, or will run once it is ready, or None.
     """
 
-    def __init__(self, template: Template, name: str = "the worker") -> None:
+    def __init__(self, start: Start, name: str = "the worker") -> None:
         self._name = name
         self.mark = uuid.uuid4().hex
         self.ready = False
@@ -45,7 +45,7 @@ class WorkerProcess:
         link, supervisor_end = socket.socketpair()
         with worker_end, supervisor_end:
             fds = (worker_end.fileno(), self._crash.fileno(), supervisor_end.fileno())
-            process, forked = template.start_worker(self.mark, fds)
+            process, forked = start(self.mark, fds)
         self.supervisor = Supervisor(link, process, forked=forked)
         self.connection = Connection(driver_end.detach())
 

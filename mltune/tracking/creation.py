@@ -89,7 +89,8 @@ class RunCreator:
 def _context_tags() -> dict[str, str]:
     """Return the tags by which MLflow says where a run comes from: its user, source file, commit, notebook.
 
-    To find out whether this is a notebook, MLflow imports IPython, for 0.2 s; a notebook has imported it before.
+    Imports of IPython are blocked meanwhile: MLflow would import it, which takes 0.2 s, only to see that this is no
+    notebook; in a notebook it is imported already.
     """
     with not_importable("IPython"):
         tags = resolve_tags()

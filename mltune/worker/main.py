@@ -75,7 +75,7 @@ def main(sys_path: Sequence[str], *numbers: str) -> None:
     """Become a worker's supervisor, and in the worker serve the driver; for a worker that is a program of its own.
 
     Args:
-        sys_path: ``sys.path`` as Python made it.
+        sys_path: ``sys.path`` as it was when Python started.
         numbers: The driver's pid, and the file descriptors as for :func:`serve`.
     """
     driver, *fds = map(int, numbers)
@@ -92,7 +92,7 @@ def serve(channel: int, crash: int, link: int, *, driver: int | None, sys_path: 
         crash: That of the file for the traceback of a crash.
         link: That of the supervisor's link to the driver.
         driver: A pidfd of the driver, or None if the system has none.
-        sys_path: ``sys.path`` as Python made it, without what the driver has added.
+        sys_path: ``sys.path`` as it was when Python started.
     """
     for fd in (channel, crash, link):
         os.set_inheritable(fd, False)

@@ -25,7 +25,7 @@ def main(sys_path: Sequence[str], *numbers: str) -> None:
     """Fork a worker for each request until the driver is gone; in a worker, serve the driver.
 
     Args:
-        sys_path: ``sys.path`` as Python made it.
+        sys_path: ``sys.path`` as it was when Python started.
         numbers: The driver's pid, and the file descriptor of the socket for requests. A request is the worker's mark,
             with the file descriptors of its channel, of its file for a crash's traceback, and of its supervisor's link.
     """

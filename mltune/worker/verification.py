@@ -4,38 +4,52 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from mltune._util.env import set_variables
+from mltune._util.processes import MARK
 from mltune.errors import first_line
 
 if TYPE_CHECKING:
     from mltune.messages import Verification
 
 
-def verify(asked: Verification, sys_path: Sequence[str]) -> str | None:
+def verify(request: Verification, sys_path: Sequence[str]) -> str | None:
     """Return why a model cannot be used, or None if it loads and predicts on its input example (if it has one).
 
-    It changes this process for good, which must not have run user code.
+    Call this only in a process that has run no user code; it changes the process permanently.
 
     Args:
-        asked: The model.
-        sys_path: The path by which Python imports modules where nobody has added to it.
+        request: The model.
+        sys_path: ``sys.path`` as it was when Python started.
     """
-    sys.path[:] = sys_path
-    os.chdir(asked.folder)
-    set_variables(asked.environment)
+    relative = _relative_entries()
+    sys.path[:] = [entry for entry in sys_path if entry not in relative]
+    os.chdir(request.folder)
+    _replace_environment(request.environment)
     _discard_output()
     try:
         import mlflow.pyfunc
 
-        model = mlflow.pyfunc.load_model(asked.uri)
+        model = mlflow.pyfunc.load_model(request.uri)
         if model.input_example is not None:
             model.predict(model.input_example)
     except BaseException as error:
         return f"{type(error).__name__}: {first_line(error)}"
     return None
+
+
+def _relative_entries() -> set[str]:
+    """Return what Python made of relative entries of ``PYTHONPATH``: they would lead elsewhere in another folder."""
+    given = os.environ.get("PYTHONPATH")
+    entries = given.split(os.pathsep) if given else []
+    return {os.path.abspath(entry) for entry in entries if not os.path.isabs(entry)}
+
+
+def _replace_environment(variables: Mapping[str, str]) -> None:
+    for name in os.environ.keys() - variables.keys() - {MARK}:
+        del os.environ[name]
+    os.environ.update(variables)
 
 
 def _discard_output() -> None:

@@ -86,6 +86,28 @@ def test_what_is_wrong_by_itself_is_told_beside_what_contradicts() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({"n_trial": 30, "n_trials": None}, ["unknown key 'n_trial'"]),
+        ({"engin": "ray", "scheduler": "pbt", "resources": {"cpu": 1}}, ["unknown key 'engin'"]),
+        ({"engine": ["ray"], "scheduler": "pbt", "resources": {"cpu": 1}}, ["`engine` must be a valid string"]),
+        ({"engine": ["ray"], "executor": "inline", "n_jobs": 2}, ["`engine` must be", "executor inline runs 1 trial"]),
+        ({"exector": "ray", "resources": {"cpu": 1}}, ["unknown key 'exector'"]),
+        ({"executor": 3, "resources": {"cpu": 1}}, ["`executor` must be a valid string"]),
+        ({"algorithm": {"nme": "grid"}, "n_trials": None}, ["`algorithm` must be a name, or a mapping"]),
+        ({"algorithm": "manual", "initial_point": [{"x": 0.5}]}, ["unknown key 'initial_point'"]),
+        ({"algorithm": "manual", "initial_points": [3]}, ["`initial_points.0` must be a valid dictionary"]),
+        ({"algorithm": "grid", "space": {"x": {"type": "float"}}, "n_trials": None}, ["space.x: "] * 2),
+        ({"algorithm": "manual", "space": {"x": {"type": "float"}}, "initial_points": [{"x": 1}]}, ["space.x: "] * 2),
+        ({"n_jobs": 0, "n_job": 2}, ["`n_jobs` must be", "unknown key 'n_job'"]),
+    ],
+)
+def test_what_only_follows_from_a_wrong_key_is_not_told(keys: dict[str, Any], told: list[str]) -> None:
+    found = errors(**keys)
+    assert [fault.startswith(start) for fault, start in zip(found, told, strict=True)] == [True] * len(told), found
+
+
 def test_an_objective_that_cannot_travel_is_told_beside_the_rest() -> None:
     import threading
 

@@ -15,7 +15,8 @@ from mlflow.entities import Run, ViewType
 
 import mltune
 from mltune import Categorical, Float
-from mltune.config import validate
+from mltune.api import resume_study
+from mltune.config import draft_study, validate
 from mltune.driver.problems import Problems
 from mltune.driver.resume import _changed, place
 from mltune.tracking.lease import Lease
@@ -236,7 +237,7 @@ def test_resources_for_another_executor_are_dropped_with_a_word() -> None:
     given = {"name": "n", "direction": "minimize", "space": SPACE, "engine": "ray", "resources": {"cpu": 1}}
     before = validate(given)
     problems = Problems()
-    draft, notes = _changed(before.model_dump(), before, {"engine": "optuna"}, None, problems)
+    draft, notes = _changed(given, before, {"engine": "optuna"}, None, problems)
     assert draft.config.resources == {}
     assert notes == ["`resources` is dropped: it was meant for the executor that the study had"]
 
@@ -262,6 +263,34 @@ def test_all_that_is_wrong_with_a_resume_is_told_at_once(client: MlflowClient) -
         *["the space must hold all finished trials"] * 3,
         "unknown executor 'lokal'; did you mean 'local'?",
         "the objective must be a function of one trial",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"space": {"x": {"type": "float", "low": 2, "high": 1}}}, ["space.x: `low <= high` must hold"]),
+        ({"space": {"x": Float(2.0, 3.0)}}, ["the space must hold all finished trials"] * 3),
+        ({"n_jobs": 0, "callbacks": [3]}, ["`callbacks` must hold instances", "`n_jobs` must be greater"]),
+    ],
+)
+def test_what_only_follows_is_not_told(client: MlflowClient, changes: dict[str, Any], told: list[str]) -> None:
+    study = tune(lambda trial: trial.params["x"], initial_points=[{"x": 0.5}])
+    with pytest.raises(mltune.RequestError) as caught:
+        mltune.resume(study.run_id, lambda trial: 1.0, **changes)
+    found = caught.value.faults
+    assert [fault.startswith(start) for fault, start in zip(found, told, strict=True)] == [True] * len(told), found
+
+
+def test_a_wrong_study_file_of_a_study_begun_with_a_function(client: MlflowClient) -> None:
+    study = tune(lambda trial: trial.params["x"])
+    keys = {"name": "n", "space": SPACE, "metric": "loss", "direction": "maximize", "objective": "nocolon"}
+    with pytest.raises(mltune.RequestError) as caught:
+        resume_study(study.run_id, {"n_trials": 9}, mltune.Callback(), file=draft_study(keys))
+    assert [fault.partition(",")[0] for fault in caught.value.faults] == [
+        "`objective` must be module:function",
+        "`metric` must stay as the study has it",
+        "`direction` must stay as the study has it",
     ]
 
 

@@ -37,9 +37,9 @@ os.fork = fork_later
 
 def template_of(executor: LocalExecutor) -> psutil.Process:
     """The process from which the executor's workers are forked."""
-    assert executor.template is not None
-    assert executor.template.process is not None
-    return psutil.Process(executor.template.process.pid)
+    assert executor._template is not None
+    assert executor._template.process is not None
+    return psutil.Process(executor._template.process.pid)
 
 
 def worker_pid(trial: Trial) -> float:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import mlflow
@@ -12,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
-from mltune.execution.template import Template
+from mltune.execution.template import Start, Template
 from mltune.execution.verification import verify_model
 
 pytestmark = pytest.mark.processes
@@ -32,23 +34,39 @@ class Model(mlflow.pyfunc.PythonModel):
 mlflow.models.set_model(Model())
 """
 
+FOLDER = Path(__file__).parent
+
+
+def save(model: Path, load: str, predict: str) -> None:
+    """Save a model that runs these lines when it is loaded, and when it predicts on its input example."""
+    if not model.exists():
+        code = model.with_name("code.py")
+        code.write_text(MODEL.format(load="pass", predict="pass"))
+        example = np.ones((1, 2))
+        mlflow.pyfunc.save_model(model, python_model=str(code), input_example=example, pip_requirements=[])
+    (model / "code.py").write_text(MODEL.format(load=load, predict=predict))
+
+
 Verify = Callable[..., "str | None"]
 
 
 @pytest.fixture(scope="module", params=["forked", "program"])
-def template(request: pytest.FixtureRequest) -> Iterator[Template]:
-    """Starts processes in one of the two ways; the driver's `sys.path` has this folder when it is made."""
+def start(request: pytest.FixtureRequest) -> Iterator[Start | None]:
+    """Starts processes in one of the two ways; the driver finds modules in this folder, too."""
     if request.param == "forked" and sys.platform != "linux":
         pytest.skip("processes are forked from a template on Linux only")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "path", [*sys.path, str(Path(__file__).parent)])
-        made = Template(os.environ, preload=request.param == "forked")
-    yield made
-    made.close()
+        patch.setattr(sys, "path", [*sys.path, str(FOLDER), FOLDER])
+        if request.param == "program":
+            yield None
+            return
+        template = Template(os.environ)
+        yield template.start
+        template.close()
 
 
 @pytest.fixture
-def verify(template: Template, tmp_path: Path) -> Verify:
+def verify(start: Start | None, tmp_path: Path) -> Verify:
     """Verify a model that runs these lines when it is loaded, and when it predicts on its input example."""
 
     def verify(
@@ -59,14 +77,8 @@ def verify(template: Template, tmp_path: Path) -> Verify:
         patience: float = 300.0,
     ) -> str | None:
         model = tmp_path / "model"
-        if not model.exists():
-            (tmp_path / "code.py").write_text(MODEL.format(load="pass", predict="pass"))
-            example = np.ones((1, 2))
-            mlflow.pyfunc.save_model(
-                model, python_model=str(tmp_path / "code.py"), input_example=example, pip_requirements=[]
-            )
-        (model / "code.py").write_text(MODEL.format(load=load, predict=predict))
-        return verify_model(template, str(model), environment or {}, check, patience)
+        save(model, load, predict)
+        return verify_model(start, str(model), environment or {}, check, patience)
 
     return verify
 
@@ -107,3 +119,30 @@ def test_a_model_that_takes_too_long_or_whose_wait_is_interrupted(verify: Verify
         verify(hangs, check=interrupt)
     assert not psutil.pid_exists(int(pid.read_text()))
     assert verify("time.sleep(600)", patience=0.2) == "that took longer than 0.2 s"
+
+
+def test_variables_are_the_drivers_of_now_without_its_run(verify: Verify, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKEN", "fresh")
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
+    assert verify("assert (os.environ['TOKEN'], 'MLFLOW_RUN_ID' in os.environ) == ('fresh', False)") is None
+
+
+def test_a_path_that_is_relative_to_the_drivers_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`PYTHONPATH=.` leads nowhere in the folder of a server."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([".", os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep))
+    monkeypatch.chdir(FOLDER)
+    template = Template(os.environ)
+    with closing(template):
+        save(tmp_path / "model", "import helpers", "pass")
+        fault = verify_model(template.start, str(tmp_path / "model"), {}, lambda: None)
+    assert fault == "ModuleNotFoundError: No module named 'helpers'"
+
+
+def test_a_template_that_cannot_fork_is_no_fault_of_the_model(tmp_path: Path) -> None:
+    def start_none(mark: str, fds: Sequence[int]) -> tuple[subprocess.Popen[bytes], bool]:
+        return template, True
+
+    save(tmp_path / "model", "pass", "pass")
+    with subprocess.Popen(["sleep", "600"]) as template:
+        assert verify_model(start_none, str(tmp_path / "model"), {}, lambda: None) is None
+        template.kill()

@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 import mltune
-from mltune.config import load_study_file
+from mltune.config import draft_study_file
 from tests.projects.conftest import ROOT, trials_of
 from tests.store import experiment_named, model_ids
 
@@ -80,7 +80,7 @@ def test_the_guides_grid_once_each(
     """The project's own grid with a quick objective; the real training of all points is in the slow tests."""
     if engine == "ray":
         request.getfixturevalue("joined_ray")
-    config = load_study_file(PROJECT / "grid.yaml", {})
+    config = draft_study_file(PROJECT / "grid.yaml", {}).checked()
     result = mltune.tune(
         lambda trial: float(trial.params["hidden_size"]),
         config.space,
