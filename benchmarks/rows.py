@@ -99,7 +99,7 @@ _PLAIN = _Peer("without_model", "without_model", "nested runs")
 _AUTO = _Peer("with_default_algorithm", "with_gp", "nested runs, Optuna's GPSampler")
 
 
-_IMPORTS = "import mltune.api, mltune.engines.optuna, mlflow.store.tracking.sqlalchemy_store"
+_IMPORTS = "import os, mltune.api, mltune.engines.optuna, mlflow.store.tracking.sqlalchemy_store; os._exit(0)"
 
 
 def _calls(measure: str, name: str, at: int, target: float, *, scale: bool = False) -> Row:
