@@ -34,7 +34,7 @@ class Stopwatch:
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """Intervals and grace periods of the driver and its tracker, in seconds.
+    """Intervals and grace periods of a driver, in seconds; those of a worker's own process are in ``worker``.
 
     Attributes:
         poll: Interval at which an idle loop checks the clock and signals.
@@ -46,6 +46,16 @@ class Timing:
         renew_every: Interval at which the lease is renewed.
         flush_every: Interval at which the reports of one trial are flushed.
         one_call: A trial that ends sooner is written in one call, its params included.
+        hesitate: Time to wait for the lease of another process that resumes the study at the same moment.
+        probe: Longest time that a tracking server or a Ray cluster may take to accept a connection.
+        look_around: Interval at which an executor checks that its workers are alive.
+        look_at_memory: The same if ``trial_memory`` is set.
+        exit_grace: Longest time that idle workers may take to exit on their own.
+        hang_grace: Longest time after ``trial_timeout`` that a worker may take to report the timeout or to exit.
+        end_grace: Longest time that a supervisor may take to end what its worker started.
+        verification: Longest time that a registered model may take to load and predict.
+        ray_close: Longest time that Ray Tune may take to notice that its actors are gone.
+        ray_shutdown: Longest time that ``ray.shutdown`` may take.
     """
 
     poll: float = 0.25
@@ -56,6 +66,16 @@ class Timing:
     renew_every: float = 20.0
     flush_every: float = 1.0
     one_call: float = 0.2
+    hesitate: float = 0.5
+    probe: float = 5.0
+    look_around: float = 1.0
+    look_at_memory: float = 0.1
+    exit_grace: float = 3.0
+    hang_grace: float = 5.0
+    end_grace: float = 5.0
+    verification: float = 600.0
+    ray_close: float = 5.0
+    ray_shutdown: float = 10.0
 
 
 TIMING = Timing()

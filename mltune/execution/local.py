@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from multiprocessing.connection import wait
 
+from mltune._util import timing
 from mltune._util.env import THREAD_VARIABLES
 from mltune._util.processes import end_marked, memory_above
 from mltune.errors import ObjectiveError
@@ -18,10 +19,6 @@ from mltune.execution.template import Start, Template
 from mltune.execution.worker_process import WorkerProcess
 from mltune.messages import Cost, Decision, Died, Ended, Message, Task, TimedOut, WorkerConfig
 
-_LOOK_AROUND = 1.0  # seconds between checks that the workers' processes are alive
-_MEMORY_LOOK = 0.1  # the same, if their memory is limited
-_CLOSE_GRACE = 3.0  # seconds for idle workers to exit on their own
-_HANG_GRACE = 5.0  # seconds after `trial_timeout` for the worker to report the timeout or to exit
 _WATCHDOG = "Timeout ("  # the start of faulthandler's output when it ends a worker that holds the GIL for too long
 
 
@@ -115,7 +112,7 @@ class LocalExecutor(Executor):
             worker.ask_to_leave()
         for worker in self._workers:
             if worker.supervisor.has_started():
-                worker.end(grace=_CLOSE_GRACE if worker.ready and worker.task is None else 0.0)
+                worker.end(grace=timing.TIMING.exit_grace if worker.ready and worker.task is None else 0.0)
         if self._template is not None:
             self._template.close()  # those that it has not forked yet end with it
         for worker in self._workers:
@@ -169,13 +166,15 @@ class LocalExecutor(Executor):
             if (ended or limit is not None) and (message := self._lose(worker, limit)) is not None:
                 return message
         now = time.monotonic()
-        pause = _LOOK_AROUND if self._trial_memory is None else max(_MEMORY_LOOK, 10 * (now - began))
+        pause = timing.TIMING.look_around
+        if self._trial_memory is not None:
+            pause = max(timing.TIMING.look_at_memory, 10 * (now - began))
         self._next_look = now + pause
         return None
 
     def _broken_limit(self, worker: WorkerProcess) -> TimedOut | Died | None:
         trial_timeout = self._setup.trial_timeout if self._setup is not None else None
-        if trial_timeout is not None and worker.running_for() > trial_timeout + _HANG_GRACE:
+        if trial_timeout is not None and worker.running_for() > trial_timeout + timing.TIMING.hang_grace:
             return TimedOut()
         supervisor = worker.supervisor.pid
         if self._trial_memory is None or supervisor is None or worker.running_for() == 0:

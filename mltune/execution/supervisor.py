@@ -10,10 +10,8 @@ import subprocess
 import time
 from multiprocessing.connection import wait
 
+from mltune._util import timing
 from mltune.worker.supervisor import NUMBER
-
-END_GRACE = 5.0
-"""Seconds for a supervisor to end what the worker started."""
 
 _FORK_GRACE = 0.2  # seconds for the template to end, if that is why there is no supervisor
 
@@ -67,10 +65,10 @@ class Supervisor:
 
     def close(self) -> int:
         """Wait until it has ended; return the worker's exit code, or minus the signal that killed the worker."""
-        self.has_ended(END_GRACE)
+        self.has_ended(timing.TIMING.end_grace)
         self._link.close()
         if self._pidfd is not None:
-            wait([self._pidfd], END_GRACE)
+            wait([self._pidfd], timing.TIMING.end_grace)
             os.close(self._pidfd)
         if not self._forked:
             self._process.wait()
@@ -95,5 +93,5 @@ class Supervisor:
     def _status_of_start(self) -> int:
         """Return the status of the process in which it could not start, or 1 if that was a fork of the template."""
         with contextlib.suppress(subprocess.TimeoutExpired):
-            return self._process.wait(_FORK_GRACE if self._forked else END_GRACE)
+            return self._process.wait(_FORK_GRACE if self._forked else timing.TIMING.end_grace)
         return 1

@@ -10,6 +10,7 @@ from functools import partial
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from mltune._util import timing
 from mltune._util.processes import MARK, end_marked
 from mltune._util.redaction import redact
 from mltune.execution.template import start_program
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from mltune.execution.template import Start
 
 _POLL = 0.05  # seconds between calls of `check`
-_PATIENCE = 600.0  # seconds that a model may take to load and predict
 _LENGTH = 500  # characters of a reason at most
 
 
@@ -29,7 +29,6 @@ def verify_model(
     uri: str,
     environment: Mapping[str, str | None],
     check: Callable[[], None],
-    patience: float = _PATIENCE,
 ) -> str | None:
     """Return why a model cannot be used, or None if it loads and predicts on its input example (if it has one).
 
@@ -39,15 +38,14 @@ def verify_model(
         environment: Environment variables that the process needs to reach the store, beside the driver's; None unsets
             one.
         check: Called repeatedly during the wait; it may raise to end the wait.
-        patience: Seconds that the model may take.
     """
     with TemporaryDirectory(prefix="mltune-") as folder:
         request = Verification(uri=uri, environment=_environment(environment), folder=folder)
         program = partial(start_program, folder=folder)
         process = WorkerProcess(start or program, "the process")
-        fault = _verify(process, request, check, patience)
+        fault = _verify(process, request, check)
         if start is not None and process.supervisor.pid is None:  # the template could not fork, or was killed
-            fault = _verify(WorkerProcess(program, "the process"), request, check, patience)
+            fault = _verify(WorkerProcess(program, "the process"), request, check)
     return None if fault is None else redact(fault)[:_LENGTH]
 
 
@@ -57,8 +55,9 @@ def _environment(changes: Mapping[str, str | None]) -> dict[str, str]:
     return {name: value for name, value in variables.items() if value is not None}
 
 
-def _verify(process: WorkerProcess, request: Verification, check: Callable[[], None], patience: float) -> str | None:
+def _verify(process: WorkerProcess, request: Verification, check: Callable[[], None]) -> str | None:
     answers: list[str | None] = []
+    patience = timing.TIMING.verification
     try:
         process.send(request)
         deadline = time.monotonic() + patience

@@ -11,7 +11,8 @@ import uuid
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
-from mltune.execution.supervisor import END_GRACE, Supervisor
+from mltune._util import timing
+from mltune.execution.supervisor import Supervisor
 from mltune.messages import Decision, Died, Task, Verification, WorkerConfig
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class WorkerProcess:
         self.connection.close()
         if not self.supervisor.has_ended(grace):
             self.supervisor.terminate()
-            if not self.supervisor.has_ended(END_GRACE):
+            if not self.supervisor.has_ended(timing.TIMING.end_grace):
                 self.supervisor.kill()
         status = self.supervisor.close()
         with self._crash as file:

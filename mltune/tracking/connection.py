@@ -16,12 +16,12 @@ from mlflow import MlflowClient
 from mlflow.entities import Experiment, Run
 from mlflow.exceptions import MlflowException
 
+from mltune._util import timing
 from mltune._util.env import environment
 from mltune._util.redaction import cause, redact
 from mltune.errors import RequestError, StoreUnavailableError, first_line
 from mltune.retry import answering
 
-_PROBE_TIMEOUT = 5.0  # seconds
 _SQLITE = "sqlite:///"
 
 
@@ -168,7 +168,7 @@ def _check_reachable(uri: str) -> bool:
     """
     if uri.startswith(("http://", "https://")):
         try:
-            requests.get(f"{uri.rstrip('/')}/health", timeout=_PROBE_TIMEOUT)
+            requests.get(f"{uri.rstrip('/')}/health", timeout=timing.TIMING.probe)
         except requests.exceptions.SSLError:
             pass  # the server answers; MLflow's settings decide whether to accept its certificate
         except requests.RequestException as error:

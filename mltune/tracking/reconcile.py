@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from mlflow import MlflowClient
 from mlflow.entities import Param, Run
 
+from mltune._util import timing
 from mltune.errors import RequestError
 from mltune.tracking.lease import Lease
 from mltune.tracking.models import remove_models
@@ -17,7 +18,6 @@ from mltune.tracking.reader import StudyRecord, parent_run, to_record, trial_run
 from mltune.tracking.tags import STATUS, own_tags, to_tags
 from mltune.trial import DURATION, TrialState
 
-_HESITATION = 0.5  # seconds to wait for the lease of another process that resumes the study at the same time
 _STEALS = 10  # times to overwrite a renewal that the old driver had begun; its next renewal reads the new lease
 
 
@@ -43,7 +43,7 @@ def take_over(client: MlflowClient, study: str, *, steal: bool) -> None:
         raise RequestError(f"study {study} has been resumed by another process meanwhile: leave it to that one")
     for _ in range(_STEALS if steal else 1):
         client.log_batch(study, tags=to_tags({"lease": str(lease), "state": str(TrialState.RUNNING)}))
-        time.sleep(_HESITATION)
+        time.sleep(timing.TIMING.hesitate)
         tags = own_tags(client.get_run(study))
         current = Lease.parse(tags.get("lease"))
         if current is None or previous is None or not current.same_driver(previous):

@@ -156,10 +156,9 @@ def lose_a_node_and_then_the_cluster(tmp_path: Path) -> None:
     """On a cluster of two nodes with room for one trial each, named by `RAY_ADDRESS`."""
     from ray.cluster_utils import Cluster
 
-    from mltune.execution.ray import cluster as ours
-    from mltune.execution.ray import executor as module
+    from mltune._util import timing
 
-    module._CLOSE_GRACE = ours._SHUTDOWN_GRACE = 1.0  # a lost cluster uses them up
+    timing.TIMING = timing.Timing(ray_close=1.0, ray_shutdown=1.0)  # a lost cluster uses them up
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     cluster.add_node(num_cpus=1)
     os.environ["RAY_ADDRESS"] = cluster.address

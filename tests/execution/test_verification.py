@@ -14,6 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
+from mltune._util.timing import Timing
 from mltune.execution.template import Start, Template
 from mltune.execution.verification import verify_model
 
@@ -74,11 +75,10 @@ def verify(start: Start | None, tmp_path: Path) -> Verify:
         predict: str = "pass",
         environment: dict[str, str | None] | None = None,
         check: Callable[[], None] = lambda: None,
-        patience: float = 300.0,
     ) -> str | None:
         model = tmp_path / "model"
         save(model, load, predict)
-        return verify_model(start, str(model), environment or {}, check, patience)
+        return verify_model(start, str(model), environment or {}, check)
 
     return verify
 
@@ -106,7 +106,9 @@ def test_a_model_that_ends_its_process(verify: Verify) -> None:
     assert verify("os.kill(os.getpid(), 9)") == "the process was killed by SIGKILL"
 
 
-def test_a_model_that_takes_too_long_or_whose_wait_is_interrupted(verify: Verify, tmp_path: Path) -> None:
+def test_a_model_that_takes_too_long_or_whose_wait_is_interrupted(
+    verify: Verify, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nothing that it started lives on."""
     pid = tmp_path / "pid"
     hangs = f"open({str(pid)!r}, 'w').write(str(subprocess.Popen(['sleep', '600']).pid)); time.sleep(600)"
@@ -118,7 +120,8 @@ def test_a_model_that_takes_too_long_or_whose_wait_is_interrupted(verify: Verify
     with pytest.raises(KeyboardInterrupt):
         verify(hangs, check=interrupt)
     assert not psutil.pid_exists(int(pid.read_text()))
-    assert verify("time.sleep(600)", patience=0.2) == "that took longer than 0.2 s"
+    monkeypatch.setattr("mltune._util.timing.TIMING", Timing(verification=0.2))
+    assert verify("time.sleep(600)") == "that took longer than 0.2 s"
 
 
 def test_variables_are_the_drivers_of_now_without_its_run(verify: Verify, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ import ray
 from ray._private.services import canonicalize_bootstrap_address
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
+from mltune._util import timing
 from mltune._util.env import environment
 from mltune.errors import RequestError, first_line
 from mltune.execution.ray.reaper import MARK, Reaper
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from mltune.messages import WorkerConfig
 
 _OBJECT_STORE = 100 * 2**20  # bytes; only tasks and reports pass through it
-_PROBE = 5.0  # seconds for a cluster to accept a connection
-_SHUTDOWN_GRACE = 10.0  # seconds for `ray.shutdown`
 _STARTS = 2  # attempts: Ray gives a new node 30 seconds to start, which a busy machine may exceed
 _LONGEST_PARENT = 24  # characters of the folder's parent: paths of Ray's sockets are limited to 107 bytes
 
@@ -107,7 +106,7 @@ def _address() -> str | None:
     try:
         address = str(canonicalize_bootstrap_address(given))
         host, _, port = address.rpartition(":")
-        socket.create_connection((host.strip("[]"), int(port)), _PROBE).close()
+        socket.create_connection((host.strip("[]"), int(port)), timing.TIMING.probe).close()
     except (OSError, ValueError) as error:
         raise RequestError(
             f"`RAY_ADDRESS` must name a running Ray cluster, but at '{given}' there is none ({first_line(error)}): "
@@ -175,7 +174,7 @@ def _ray(*, tries: int = 1, **arguments: Any) -> Iterator[None]:
                 signal.signal(signal.SIGTERM, handler)
         yield
     finally:
-        within(_SHUTDOWN_GRACE, ray.shutdown)
+        within(timing.TIMING.ray_shutdown, ray.shutdown)
 
 
 def _init(tries: int, arguments: Mapping[str, Any]) -> None:
@@ -185,6 +184,6 @@ def _init(tries: int, arguments: Mapping[str, Any]) -> None:
         except Exception:
             if left == 0:
                 raise
-            within(_SHUTDOWN_GRACE, ray.shutdown)
+            within(timing.TIMING.ray_shutdown, ray.shutdown)
         else:
             return

@@ -19,6 +19,7 @@ import ray
 from ray import tune
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from mltune._util import timing
 from mltune._util.env import THREAD_VARIABLES, environment
 from mltune._util.scoped import log_level, quiet
 from mltune.errors import ObjectiveError, RequestError, first_line, nearest
@@ -29,7 +30,6 @@ from mltune.execution.ray.cluster import check_room, connected, python_path, wit
 if TYPE_CHECKING:
     from mltune.messages import Decision, Message, Task, WorkerConfig
 
-_CLOSE_GRACE = 5.0  # seconds for Tuner.fit to notice that its trials are gone
 
 _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -107,8 +107,8 @@ class RayExecutor(Executor):
         self._stopper.stopped = True
         with quiet("ray"):
             if self._fit is not None:
-                within(_CLOSE_GRACE, self._kill)
-                self._fit.join(_CLOSE_GRACE)
+                within(timing.TIMING.ray_close, self._kill)
+                self._fit.join(timing.TIMING.ray_close)
                 self._fit = None
             self._closing.close()
 
