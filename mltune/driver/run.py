@@ -19,6 +19,7 @@ from mltune.errors import StudyInterrupted
 from mltune.messages import WorkerConfig
 from mltune.tracking import connection, other_runs
 from mltune.tracking.runs import Tracker
+from mltune.tracking.writer import Writer
 from mltune.trial import Models
 
 if TYPE_CHECKING:
@@ -137,12 +138,11 @@ def _make_tracker(request: StudyRequest, store: Store, executor: Executor, clock
     return Tracker(
         store.client,
         experiment_id,
+        Writer(config.store_timeout, timing.TIMING.renew_every, wake=executor.wake),
         name=config.name,
         metric=config.metric,
         keep_models=config.keep_models,
         project_run=project_run,
-        patience=config.store_timeout,
-        wake=executor.wake,
         clock=clock,
         timing=timing.TIMING,
     )

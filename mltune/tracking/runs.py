@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import mlflow
 from mlflow import MlflowClient
@@ -31,8 +31,10 @@ from mltune.tracking.note import merged
 from mltune.tracking.open_trial import OpenTrial, final_metrics, final_tags, now
 from mltune.tracking.other_runs import close_children
 from mltune.tracking.tags import LIMIT, STATUS, own_tags, to_tags
-from mltune.tracking.writer import Writer
 from mltune.trial import FrozenTrial, Models, Reason, TrialState
+
+if TYPE_CHECKING:
+    from mltune.tracking.writer import Writer
 
 T = TypeVar("T")
 
@@ -48,12 +50,11 @@ class Tracker:
     Args:
         client: A client of the tracking store.
         experiment_id: The experiment of all runs of the study.
+        writer: Makes the calls; it is closed with the tracker.
         name: The study's name.
         metric: The study's metric.
         keep_models: Which models are kept.
         project_run: The run that ``mlflow run`` created for this study, or None.
-        patience: Seconds for which a call is retried while the store does not answer.
-        wake: Called from another thread when there are :meth:`events`.
         clock: Clock that measures how long the study has been running.
         timing: Intervals and grace periods.
 
@@ -67,13 +68,12 @@ class Tracker:
         self,
         client: MlflowClient,
         experiment_id: str,
+        writer: Writer,
         *,
         name: str,
         metric: str,
         keep_models: Models = Models.ALL,
         project_run: Run | None = None,
-        patience: float = 600.0,
-        wake: Callable[[], None] = lambda: None,
         clock: Stopwatch | None = None,
         timing: Timing = TIMING,
     ) -> None:
@@ -88,7 +88,7 @@ class Tracker:
         self._create_parent = self._creator.creation(name, {"uid": secrets.token_hex(16)}, active_id)
         self._clock = clock or Stopwatch()
         self._timing = timing
-        self._writer = Writer(patience, timing.renew_every, wake)
+        self._writer = writer
         self._starting: dict[str, OpenTrial] = {}  # by uid, until the run exists
         self._ready: list[RunOpened] = []  # prefetched runs whose trials start now
         self._open_trials: dict[str, OpenTrial] = {}  # by run id

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
+from mltune._util.timing import TIMING
 from mltune.driver.recording import TrialTracker
 from mltune.messages import Event, RunClosed, RunOpened
 from mltune.testing import MemoryTracker
 from mltune.tracking.runs import Tracker
+from mltune.tracking.writer import Writer
 from mltune.trial import FrozenTrial, Reason, TrialState
 from tests.drivers import wait_for
 
@@ -62,7 +64,7 @@ def recorded(request: pytest.FixtureRequest) -> Iterator[Recorded]:
         yield Recorded(memory, look_in_memory)
         return
     client: MlflowClient = request.getfixturevalue("client")
-    tracker = Tracker(client, "0", name="recorded", metric="value")
+    tracker = Tracker(client, "0", Writer(600.0, TIMING.renew_every, lambda: None), name="recorded", metric="value")
     tracker.do(lambda: tracker.start_study({"metric": "value"}, "name: recorded\n"), lambda: None)
 
     def look(run_id: str) -> tuple[str, dict[int, float]]:
