@@ -89,6 +89,26 @@ def test_each_trial_has_its_share_of_the_cores(executor: RayExecutor) -> None:
     assert threads == max(1, (os.cpu_count() or 1) // 2) or "OMP_NUM_THREADS" in os.environ
 
 
+def test_errors_that_nobody_asks_ray_for_are_not_printed(
+    executor: RayExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as those of Tune's calls to actors that are killed when the study ends."""
+    import ray
+
+    @ray.remote(num_cpus=0)  # the slots have the cores
+    def fail() -> None:
+        raise ValueError("nobody asks")
+
+    answers = [fail.remote() for _ in range(3)]
+    for number in range(11, 14):
+        assert run(executor, task(number, what="sleep"))[number] == Returned({"value": 1.0})
+    printed: list[str] = []
+    monkeypatch.setattr(logging.getLogger("ray._private.worker"), "error", printed.append)
+    del answers
+    time.sleep(1.0)
+    assert printed == []
+
+
 def test_closing_leaves_nothing_behind(executor: RayExecutor, before: Any) -> None:
     executor.submit(task(10, what="sleep"))
     variables, others = before
