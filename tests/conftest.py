@@ -63,19 +63,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: (not _uses_ray(item.nodeid), -long[item.path]))
 
 
-class RayInOneProcess(LoadScopeScheduling):  # type: ignore[misc]
-    """Runs all tests that use Ray in one process, and each file of the others in one; `--dist loadgroup`.
+class RayTogether(LoadScopeScheduling):  # type: ignore[misc]
+    """Runs the tests of each file in one process, but for those that use Ray; `--dist loadgroup`.
 
-    xdist's own groups come to nothing with pytest 9.2.
+    Of these, the tests of the executor run in one process and those of studies in another, for a Ray takes seconds to
+    start. xdist's own groups come to nothing with pytest 9.2.
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        return "ray" if _uses_ray(nodeid) else nodeid.partition("::")[0]
+        file = nodeid.partition("::")[0]
+        if not _uses_ray(nodeid):
+            return file
+        return "ray" if file.startswith("tests/execution/") else "studies on ray"
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
-    return RayInOneProcess(config, log) if config.getvalue("dist") == "loadgroup" else None
+    return RayTogether(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
 def _uses_ray(nodeid: str) -> bool:
