@@ -38,8 +38,7 @@ FAST   := not slow and not chaos and not alone and not processes
 WARN_lowest := -W default::DeprecationWarning
 
 # First what can run beside anything, then what waits for processes to get their turn; of the second part, tests that use
-# Ray run together (tests/conftest.py). Both parts run, whatever fails. OpenMP's idle threads must not use the cores.
-test: export OMP_WAIT_POLICY := PASSIVE
+# Ray run together (tests/conftest.py). Both parts run, whatever fails.
 test: install
 	$(PYTEST) -m "not slow and not chaos and not alone" -n 3 --dist loadfile --no-loadscope-reorder; side_by_side=$$?; \
 	$(PYTEST) -m "not slow and not chaos and alone" -n 3 --dist loadgroup --no-loadscope-reorder; exit $$(( side_by_side + $$? ))

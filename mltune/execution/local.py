@@ -110,13 +110,13 @@ class LocalExecutor(Executor):
     def close(self) -> None:
         for worker in self._workers:
             worker.ask_to_leave()
-        for worker in self._workers:
-            if worker.supervisor.has_started():
-                worker.end(grace=timing.TIMING.exit_grace if worker.ready and worker.task is None else 0.0)
+        started = [worker for worker in self._workers if worker.supervisor.has_started()]
+        for worker in started:
+            worker.end(grace=timing.TIMING.exit_grace if worker.ready and worker.task is None else 0.0)
         if self._template is not None:
             self._template.close()  # those that it has not forked yet end with it
         for worker in self._workers:
-            if not worker.supervisor.has_started():
+            if worker not in started:
                 worker.end()
         end_marked({worker.mark for worker in self._workers})
         self._workers = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from mltune import Trial
 from mltune.errors import ObjectiveError
+from mltune.execution import ExecutorOptions
 from mltune.execution.local import LocalExecutor
 from mltune.messages import Decision, Ended, Raised, Reported, Returned
 from mltune.objective import ObjectiveRef, load
@@ -117,3 +119,14 @@ def test_an_objective_that_cannot_be_imported(
         load(ObjectiveRef("faulty_objective", "train", str(tmp_path)))
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_worker_that_starts_while_the_executor_closes_is_ended_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    executor = LocalExecutor(ExecutorOptions())
+    executor.warm_up()
+    (worker,) = executor._workers
+    wait_for(worker.supervisor.has_started)
+    has_started = itertools.chain([False], itertools.repeat(True))
+    monkeypatch.setattr(worker.supervisor, "has_started", lambda: next(has_started))
+    executor.close()
+    assert worker._crash.closed
