@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -125,9 +124,8 @@ def tune(
         }
         | ({"objective": objective} if isinstance(objective, str) else {})
     )
-    faults = (*draft.faults, *_callback_faults(callbacks))
-    display = make_display(quiet=quiet)
-    return run_study(replace(draft, faults=faults), objective, Callbacks([display, *callbacks]))
+    callback, faults = _as_one(callbacks, quiet=quiet)
+    return run_study(draft, objective, callback, faults=faults)
 
 
 def resume(
@@ -179,9 +177,8 @@ def resume(
         "space": space,
     }
     changes = {key: value for key, value in options.items() if value is not None}
-    told = Callbacks([make_display(quiet=quiet), *callbacks])
-    faults = _callback_faults(callbacks)
-    return resume_study(run_id, changes, told, objective=objective, steal=steal, faults=faults)
+    callback, faults = _as_one(callbacks, quiet=quiet)
+    return resume_study(run_id, changes, callback, objective=objective, steal=steal, faults=faults)
 
 
 def load_study(run_id: str) -> Study:
@@ -212,9 +209,16 @@ def list_studies(experiment_name: str | None = None) -> list[StudySummary]:
         return studies.list_studies(store, experiment_name)
 
 
-def run_study(draft: Draft, objective: Objective | str, callback: Callback, folder: Path | None = None) -> Study:
+def run_study(
+    draft: Draft,
+    objective: Objective | str,
+    callback: Callback,
+    folder: Path | None = None,
+    *,
+    faults: Sequence[str] = (),
+) -> Study:
     """Run a study; see :func:`tune`, and :func:`mltune.driver.request.prepare` for the arguments."""
-    return run_session(prepare(draft, objective, folder), logged(callback))
+    return run_session(prepare(draft, objective, folder, faults=faults), logged(callback))
 
 
 def resume_study(
@@ -236,9 +240,11 @@ def resume_study(
     return prepared if isinstance(prepared, Study) else run_session(prepared, callback)
 
 
-def _callback_faults(callbacks: Sequence[Callback]) -> list[str]:
+def _as_one(callbacks: Sequence[Callback], *, quiet: bool) -> tuple[Callback, list[str]]:
+    """Return the display and the user's callbacks as one, and what is wrong with them."""
     wrong = [each for each in callbacks if not isinstance(each, Callback)]
-    return [f"`callbacks` must hold instances of mltune.Callback, but got {each!r}" for each in wrong]
+    faults = [f"`callbacks` must hold instances of mltune.Callback, but got {each!r}" for each in wrong]
+    return Callbacks([make_display(quiet=quiet), *callbacks]), faults
 
 
 def _name_of(objective: Objective | str) -> str:

@@ -187,6 +187,7 @@ def test_chaos_of_kills(where: dict[str, Any], round_: int, sweeps: Drivers, cli
     rng = random.Random(f"{os.environ.get('SEED', '0')}-{round_}")
     killed = sweep(sweeps, client, where, n_trials=100, kills=40, rng=rng)
     print(f"killed {killed} times")
+    assert killed > 0
 
 
 IS_PARAMS = "bool(kwargs.get('params')) and 'mltune.state' not in str(kwargs.get('tags'))"

@@ -16,6 +16,7 @@ from mltune.tracking.limits import check_fits
 from mltune.trial import Models
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from mltune.config import Draft, StudyConfig
@@ -73,20 +74,23 @@ class StudyRequest:
         return f'mltune.resume("{run_id}", objective{"".join(arguments)})'
 
 
-def prepare(draft: Draft, objective: Objective | str, folder: Path | None = None) -> StudyRequest:
+def prepare(
+    draft: Draft, objective: Objective | str, folder: Path | None = None, *, faults: Sequence[str] = ()
+) -> StudyRequest:
     """Return the request for a new study.
 
     Args:
         draft: The settings as requested.
         objective: A function, or ``module:function``.
         folder: Where the module is; by default the working folder.
+        faults: What is wrong with the other arguments of the caller.
 
     Raises:
         MissingPackageError: Packages are all that is missing.
         RequestError: All that is wrong with it.
     """
     problems = Problems()
-    problems.add(*draft.faults)
+    problems.add(*draft.faults, *faults)
     study = resolve(draft, problems)
     if "objective" not in draft.wrong:
         with problems:

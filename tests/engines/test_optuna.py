@@ -216,6 +216,8 @@ def test_adopting_is_cheap_for_tpe(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(optuna.samplers.TPESampler, "__init__", lambda *args, **kwargs: pytest.fail("sampled"))
     for number in range(50):
         engine.tell(ended(number, float(number)))
+    assert engine._sampler is not None
+    assert len(engine._sampler._study.trials) == 50
 
 
 @pytest.mark.parametrize("algorithm", ["cmaes", "gp"])

@@ -159,7 +159,7 @@ def test_names_that_mlflow_would_refuse(name: Any) -> None:
 def test_names_that_mlflow_accepts(name: str) -> None:
     from mlflow.utils.validation import _validate_param
 
-    SearchSpace({name: Int(0, 1)})
+    assert list(SearchSpace({name: Int(0, 1)})) == [name]
     _validate_param(name, "1")
 
 

@@ -164,6 +164,7 @@ def test_the_lease_is_renewed_in_idle_times(make: Make, store: Store) -> None:
     writer = make(renew_every=0.1)
     writer.keep(lambda: store.written.append("renewed"))
     wait_for(lambda: len(store.written) >= 3)
+    assert {*store.written} == {"renewed"}
 
 
 def test_the_lease_is_renewed_before_a_call_that_is_due(make: Make, store: Store) -> None:
